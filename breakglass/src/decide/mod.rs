@@ -1,0 +1,139 @@
+//! decide: the heart. What happens to one write, as a pure function of the write, its writer and what is known.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use crate::api::{BreakglassToken, Environment, Gate, Mode};
+use crate::cover::{self, Life};
+use crate::rules::Rules;
+use crate::write::{Verb, Write};
+use crate::writer::Writer;
+
+// What a refusal says to the person.
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+pub use refusal::{Refusal, Why};
+
+/// What is known besides the write itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'k> {
+    /// The policy in force.
+    pub rules: &'k Rules,
+    /// The labels of the namespace that the write goes to; none for objects that live in no namespace.
+    pub namespace_labels: &'k BTreeMap<String, String>,
+    /// Tokens. Only those of the requester count, whichever are given.
+    pub tokens: &'k [BreakglassToken],
+    /// The webhook's clock.
+    pub now: DateTime<Utc>,
+}
+
+/// What happens to a write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision<'k> {
+    /// Let in and not looked at: it is no direct write.
+    Pass,
+    /// Let in as it is: the policy does not care. Our keys stay what they were.
+    Leave,
+    /// Let in and stamped: who, when, how.
+    Note,
+    /// Let in under this token, stamped and recorded.
+    Admit {
+        /// The token.
+        token: &'k BreakglassToken,
+        /// The environment that it was opened for.
+        environment: &'k Environment,
+    },
+    /// Let in and stamped although a token is missing, because the policy only warns or counts.
+    Tolerate(Refusal),
+    /// Let through and kept nowhere: a dry run of a write that would be refused.
+    Rehearse(Refusal),
+    /// Not let in.
+    Refuse(Refusal),
+}
+
+impl Decision<'_> {
+    /// One word for logs and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Pass => "Pass",
+            Self::Leave => "Leave",
+            Self::Note => "Note",
+            Self::Admit { .. } => "Admit",
+            Self::Tolerate(_) => "Tolerate",
+            Self::Rehearse(_) => "Rehearse",
+            Self::Refuse(_) => "Refuse",
+        }
+    }
+}
+
+/// Decides what happens to a write.
+pub fn decide<'k>(write: &Write<'_>, writer: &Writer, known: Known<'k>) -> Decision<'k> {
+    match writer {
+        Writer::ControlPlane | Writer::Engine(_) | Writer::Trusted(_) | Writer::Webhook => return Decision::Pass,
+        Writer::Direct => {}
+    }
+    let rules = known.rules;
+    let environment = cover::environment_of_write(rules, write, known.namespace_labels);
+    let labels: Vec<_> =
+        [&write.before, &write.after].into_iter().flatten().map(|side| side.metadata.labels()).collect();
+    if rules.exemption(environment, &write.resource.qualified(), write.namespace.as_deref(), &labels).is_some() {
+        return Decision::Leave;
+    }
+    match gate(environment, write) {
+        Gate::Ignore => return Decision::Leave,
+        Gate::Stamp => return Decision::Note,
+        Gate::RequireToken => {}
+    }
+    let why = match choose(write, environment, &known) {
+        Ok(token) => return Decision::Admit { token, environment },
+        Err(why) => why,
+    };
+    let refusal = Refusal::new(write, environment, why);
+    match rules.spec().mode {
+        Mode::Enforce if write.dry_run => Decision::Rehearse(refusal),
+        Mode::Enforce => Decision::Refuse(refusal),
+        Mode::Warn | Mode::Audit => Decision::Tolerate(refusal),
+    }
+}
+
+fn gate(environment: &Environment, write: &Write<'_>) -> Gate {
+    let exec = write.verb == Verb::Connect || write.resource.subresource.as_deref() == Some("ephemeralcontainers");
+    match environment.exec {
+        Some(gate) if exec => gate,
+        _ => environment.writes,
+    }
+}
+
+/// The newest live token that covers the write; or why there is none, as the token that comes nearest explains it.
+fn choose<'k>(write: &Write<'_>, environment: &Environment, known: &Known<'k>) -> Result<&'k BreakglassToken, Why> {
+    let mut mine: Vec<&BreakglassToken> = known
+        .tokens
+        .iter()
+        .filter(|token| token.spec.user == write.requester.user && token.spec.environment == environment.name)
+        .collect();
+    // Newest first; the name only so that two of the same second have an order at all.
+    mine.sort_by(|a, b| (b.spec.opened_at, &b.metadata.name).cmp(&(a.spec.opened_at, &a.metadata.name)));
+    let namespace = write.namespace.as_deref();
+    let mut elsewhere = None;
+    let mut dead = None;
+    for token in mine {
+        match cover::life(token, environment, known.now) {
+            Life::Live if cover::reaches(token, namespace) => return Ok(token),
+            Life::Live => elsewhere = elsewhere.or(Some(token)),
+            life => {
+                // A token that would not have covered the write explains nothing.
+                if cover::reaches(token, namespace) {
+                    dead = dead.or(Some((token, life)));
+                }
+            }
+        }
+    }
+    Err(match (elsewhere, dead) {
+        (Some(token), _) => Why::OtherNamespace { token: Why::name(token), covered: token.spec.namespaces.clone() },
+        (None, Some((token, life))) => Why::dead(token, life, environment),
+        (None, None) => Why::NoToken,
+    })
+}

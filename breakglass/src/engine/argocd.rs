@@ -1,0 +1,16 @@
+//! Answers for Argo CD.
+
+use std::collections::BTreeMap;
+
+use super::{Engine, Owner};
+
+/// Argo CD's tracking id is `<application>:<group>/<kind>:<namespace>/<name>`; an Application in another namespace than
+/// Argo CD's own is written `<namespace>_<application>`.
+pub(super) fn owner(annotations: &BTreeMap<String, String>) -> Option<Owner> {
+    let (application, _) = annotations.get("argocd.argoproj.io/tracking-id")?.split_once(':')?;
+    let (namespace, name) = match application.split_once('_') {
+        Some((namespace, name)) => (Some(namespace.to_owned()), name),
+        None => (None, application),
+    };
+    Some(Owner { engine: Engine::ArgoCd, kind: "Application", namespace, name: name.to_owned() })
+}

@@ -1,0 +1,83 @@
+//! The questions we ask of a GitOps engine, answered from an object alone; the only place that tells engines apart.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+// Flux: labels name the Kustomization or the HelmRelease.
+mod flux;
+// Argo CD: an annotation names the Application.
+mod argocd;
+
+/// A GitOps engine that we know the marks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Engine {
+    /// fluxcd.io
+    Flux,
+    /// argo-cd.readthedocs.io
+    ArgoCd,
+}
+
+/// The engine's object that says where in Git an object comes from. A claim of the object's labels, which anybody who may
+/// write the object can set: good for a message, not for an exemption.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Whose it is.
+    pub engine: Engine,
+    /// `Kustomization`, `HelmRelease` or `Application`.
+    pub kind: &'static str,
+    /// Its namespace, where the mark names it.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+impl Owner {
+    /// Reads the marks that an engine leaves on what it applies.
+    pub fn of(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> Option<Self> {
+        flux::owner(labels).or_else(|| argocd::owner(annotations))
+    }
+
+    /// What the engine does to a direct write, for a warning. `interval` is how often it reconciles, where that is known.
+    pub fn undoes(&self, interval: Option<&str>) -> String {
+        match (self.engine, self.kind, interval) {
+            (Engine::Flux, "HelmRelease", _) => "undoes it at the next release".to_owned(),
+            (Engine::Flux, _, Some(interval)) => format!("undoes it within {interval}"),
+            (Engine::Flux, _, None) => "undoes it at its next reconcile".to_owned(),
+            (Engine::ArgoCd, _, _) => "undoes it within seconds if self-heal is on".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
+            None => write!(f, "{} {}", self.kind, self.name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn an_owner_is_read_from_the_marks_that_engines_leave() {
+        let none = map(&[]);
+        let kustomization = map(&[
+            ("kustomize.toolkit.fluxcd.io/name", "prod"),
+            ("kustomize.toolkit.fluxcd.io/namespace", "flux-system"),
+        ]);
+        let release = map(&[("helm.toolkit.fluxcd.io/name", "api"), ("helm.toolkit.fluxcd.io/namespace", "apps")]);
+        let application = map(&[("argocd.argoproj.io/tracking-id", "shop:apps/Deployment:prod/api")]);
+        let owner = |labels, annotations| Owner::of(labels, annotations).map(|owner| owner.to_string());
+        assert_eq!(owner(&kustomization, &none).as_deref(), Some("Kustomization flux-system/prod"));
+        assert_eq!(owner(&release, &none).as_deref(), Some("HelmRelease apps/api"));
+        assert_eq!(owner(&none, &application).as_deref(), Some("Application shop"));
+        assert_eq!(owner(&none, &none), None);
+    }
+}

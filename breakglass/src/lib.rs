@@ -1,0 +1,34 @@
+//! What the webhook and the plugin must agree on.
+//!
+//! This crate does no I/O, reads no clock, makes no random value and holds no client: what it needs, it is given.
+
+// The three kinds, as users write them.
+pub mod api;
+// Patterns with a star, for names.
+pub mod glob;
+// A policy that has been checked, and can answer.
+pub mod rules;
+// One write, as the API server put it to us.
+pub mod write;
+// What engines leave on what they apply.
+pub mod engine;
+// Who wrote.
+pub mod writer;
+// Which environment a write belongs to; whether a token covers it.
+pub mod cover;
+// The heart: what happens to a write.
+pub mod decide;
+// How a token is opened.
+pub mod opening;
+// What a direct write says about itself on the object.
+pub mod stamp;
+// Names and hashes that only the holder of the cluster's key can make.
+pub mod seal;
+// What a write changes.
+pub mod diff;
+// Which stamp an object has to carry; whether the one it carries is true.
+pub mod mark;
+// The patch that puts our keys on an object.
+pub mod patch;
+// The record of a write.
+pub mod record;

@@ -1,0 +1,286 @@
+//! Write: one request that would change the cluster, as the API server put it to us.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
+use crate::api::Operation;
+
+/// What the request asks of the object. PATCH and server-side apply arrive as one of these, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// The object does not exist yet.
+    Create,
+    /// It exists.
+    Update,
+    /// It is to go.
+    Delete,
+    /// A connection to it: exec, attach, portforward, proxy.
+    Connect,
+}
+
+/// Who asked, as the API server authenticated them (after impersonation: who it was before is only in the audit log).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requester {
+    /// The user name.
+    pub user: String,
+    /// The uid of the credential's owner; empty for people with certificates and for whoever is impersonated.
+    pub uid: String,
+    /// The groups.
+    pub groups: Vec<String>,
+    /// What else the authenticator said.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl Requester {
+    /// The pod that the credential is bound to. An impersonated user has none: the API server drops what was not asked
+    /// for, and only `impersonate` on `userextras` could ask for it (FACTS: identities, 2 and 3).
+    pub fn pod(&self) -> Option<&str> {
+        self.one("authentication.kubernetes.io/pod-name")
+    }
+
+    /// The credential that was used, where the API server names it.
+    pub fn credential(&self) -> Option<&str> {
+        self.one("authentication.kubernetes.io/credential-id")
+    }
+
+    fn one(&self, key: &str) -> Option<&str> {
+        self.extra.get(key)?.first().map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+/// What kind of object, and where in the API.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resource {
+    /// The API group; empty for the core group.
+    pub group: String,
+    /// The version that `object` is written in.
+    pub version: String,
+    /// The plural name in URLs.
+    pub plural: String,
+    /// The kind, as in the object.
+    pub kind: String,
+    /// The subresource, if the write goes to one.
+    pub subresource: Option<String>,
+}
+
+impl Resource {
+    /// `deployments.apps`, or `configmaps` in the core group.
+    pub fn qualified(&self) -> String {
+        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// `apps/v1`, or `v1` in the core group.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// Whether this is the Namespace object itself, or a subresource of it.
+    pub fn is_namespace(&self) -> bool {
+        self.group.is_empty() && self.plural == "namespaces"
+    }
+}
+
+/// An object as it came: its bytes, and the part of its metadata that decides.
+#[derive(Clone, Debug)]
+pub struct Object<'a> {
+    /// The JSON, as the API server encoded it.
+    pub raw: &'a RawValue,
+    /// What of it is read.
+    pub metadata: Metadata,
+}
+
+/// The part of an object's metadata that decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Metadata {
+    /// The name; empty while generateName has not been acted on.
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
+    /// The prefix of a name that the API server is to make.
+    #[serde(deserialize_with = "or_default")]
+    pub generate_name: String,
+    /// The uid; empty in the mutating call of a create.
+    #[serde(deserialize_with = "or_default")]
+    pub uid: String,
+    /// The version in etcd; empty in a create.
+    #[serde(deserialize_with = "or_default")]
+    pub resource_version: String,
+    /// The labels; `None` where the object has no such field, which a patch has to make first.
+    #[serde(deserialize_with = "strings")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// The annotations; `None` as for labels.
+    #[serde(deserialize_with = "strings")]
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+impl<'a> Object<'a> {
+    /// Reads the metadata and skips the rest without looking into it, so that no depth of nesting can stop us.
+    ///
+    /// What is not an object with metadata (options of a CONNECT, say) has empty metadata.
+    pub fn new(raw: &'a RawValue) -> Self {
+        #[derive(Deserialize, Default)]
+        struct Partial {
+            #[serde(default, deserialize_with = "or_default")]
+            metadata: Metadata,
+        }
+        let Partial { metadata } = serde_json::from_str(raw.get()).unwrap_or_default();
+        Self { raw, metadata }
+    }
+}
+
+impl Metadata {
+    /// The labels, none where there is no such field.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.labels.as_ref().unwrap_or(&NONE)
+    }
+
+    /// The annotations, none where there is no such field.
+    pub fn annotations(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.annotations.as_ref().unwrap_or(&NONE)
+    }
+}
+
+impl Object<'_> {
+    /// The field manager of the newest entry in managedFields.
+    ///
+    /// The API server makes that entry before it calls us and, where the client named no manager, names it after the
+    /// client's User-Agent, which is not in the review (apiserver endpoints/handlers/create.go).
+    pub fn newest_manager(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Partial {
+            metadata: Entries,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Entries {
+            managed_fields: Vec<Entry>,
+        }
+        #[derive(Deserialize)]
+        struct Entry {
+            manager: String,
+            #[serde(default)]
+            time: String,
+        }
+        let Partial { metadata } = serde_json::from_str(self.raw.get()).ok()?;
+        metadata.managed_fields.into_iter().max_by(|a, b| a.time.cmp(&b.time)).map(|entry| entry.manager)
+    }
+}
+
+/// Go writes empty fields as null in some places and leaves them out in others.
+fn or_default<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Values that are no strings cannot be ours and cannot select anything: they are passed over, not fatal.
+fn strings<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeMap<String, String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Value {
+        Text(String),
+        Other(IgnoredAny),
+    }
+    let map: Option<BTreeMap<String, Value>> = Option::deserialize(deserializer)?;
+    Ok(map.map(|map| {
+        map.into_iter()
+            .filter_map(|(key, value)| match value {
+                Value::Text(text) => Some((key, text)),
+                Value::Other(_) => None,
+            })
+            .collect()
+    }))
+}
+
+/// One request that would change the cluster.
+#[derive(Clone, Debug)]
+pub struct Write<'a> {
+    /// What it asks.
+    pub verb: Verb,
+    /// Of what kind of object.
+    pub resource: Resource,
+    /// In which namespace; `None` for objects that live in none. A Namespace object's is its own name.
+    pub namespace: Option<String>,
+    /// The object's name; empty where the API server is still to make one.
+    pub name: String,
+    /// Who asks.
+    pub requester: Requester,
+    /// The object as it is (update, delete).
+    pub before: Option<Object<'a>>,
+    /// The object as it would be (create, update; the options of a connect).
+    pub after: Option<Object<'a>>,
+    /// Whether nothing will be kept.
+    pub dry_run: bool,
+    /// The field manager that the client named; empty where there is none (deletes).
+    pub manager: String,
+}
+
+impl Write<'_> {
+    /// What is done, in the words of stamps and records.
+    pub fn operation(&self) -> Operation {
+        match (self.verb, self.resource.subresource.as_deref()) {
+            (Verb::Connect, _) => Operation::Exec,
+            (Verb::Create, Some("eviction")) => Operation::Evict,
+            (Verb::Update, Some("scale")) => Operation::Scale,
+            (Verb::Create, None) => Operation::Create,
+            (Verb::Create | Verb::Update, _) => Operation::Update,
+            (Verb::Delete, _) => Operation::Delete,
+        }
+    }
+
+    /// The object's name; in a deletecollection the request names none, and the object before does.
+    pub fn object_name(&self) -> &str {
+        if !self.name.is_empty() {
+            return &self.name;
+        }
+        let object = self.after.as_ref().filter(|object| !object.metadata.name.is_empty()).or(self.before.as_ref());
+        object.map_or("", |object| object.metadata.name.as_str())
+    }
+
+    /// The name for people: `"api"`, or `"api-*"` where the API server is still to make one.
+    pub fn display_name(&self) -> String {
+        match (self.object_name(), &self.after) {
+            ("", Some(after)) => format!("{}*", after.metadata.generate_name),
+            (name, _) => name.to_owned(),
+        }
+    }
+
+    /// Whether a stamp can be put on the object of this write.
+    ///
+    /// A delete leaves no object, and the object of a subresource is another one (Scale) or resets its metadata.
+    pub fn can_carry_stamp(&self) -> bool {
+        matches!(self.verb, Verb::Create | Verb::Update) && self.resource.subresource.is_none() && self.after.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(json: &str) -> Metadata {
+        let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
+        Object::new(&raw).metadata
+    }
+
+    #[test]
+    fn metadata_is_read_whatever_surrounds_it() {
+        let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
+        let json =
+            format!(r#"{{"data":{deep},"metadata":{{"name":"a","labels":{{"k":"v","odd":1}},"annotations":null}}}}"#);
+        let metadata = object(&json);
+        assert_eq!(metadata.name, "a");
+        assert_eq!(metadata.labels().get("k").map(String::as_str), Some("v"));
+        assert_eq!(metadata.labels().len(), 1);
+        assert_eq!(metadata.annotations, None);
+    }
+
+    #[test]
+    fn what_has_no_metadata_has_empty_metadata() {
+        for json in ["null", "1", "[]", "{}", r#"{"metadata":null}"#, r#"{"metadata":7}"#] {
+            assert_eq!(object(json), Metadata::default(), "{json}");
+        }
+    }
+}
