@@ -1,0 +1,355 @@
+//! What we know of the cluster now: the policy, tokens by user, namespaces, changes by token; each from a watch, and asked
+//! for live where not knowing must not mean "no".
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use breakglass::api::{BreakglassChange, BreakglassPolicy, BreakglassToken, POLICY_NAME};
+use breakglass::record::TOKEN_LABEL;
+use breakglass::rules::Rules;
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, PartialObjectMeta};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Client, Resource, ResourceExt};
+use tokio::sync::Notify;
+
+/// A watch that has been silent for this long is opened again. kube's default would leave a dead connection unnoticed
+/// for five minutes; a token or a policy must not be that old.
+const WATCH_SECONDS: u32 = 30;
+
+/// The shortest time between two live lookups of one user's tokens. Together with sharing one answer among all who wait,
+/// it bounds what a flood of refused writes costs the API server: five requests a second for each user.
+const LOOKUP_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long the API server may take to answer what a write waits for.
+const LIVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many users' lookups are remembered; beyond, those that nobody waits for are forgotten.
+const LOOKUP_USERS: usize = 1_024;
+
+/// A cache, and whether it has seen the whole cluster once.
+#[derive(Debug)]
+struct Cache<T> {
+    data: RwLock<T>,
+    listed: AtomicBool,
+}
+
+impl<T: Default> Cache<T> {
+    fn new() -> Self {
+        Self { data: RwLock::default(), listed: AtomicBool::new(false) }
+    }
+
+    fn read<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        // A panic while writing leaves whole entries: nothing here is changed in two steps.
+        look(&self.data.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write(&self, change: impl FnOnce(&mut T)) {
+        change(&mut self.data.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Takes the place of what was known, after a whole listing.
+    fn replace(&self, data: T) {
+        self.write(|known| *known = data);
+        self.listed.store(true, Ordering::Release);
+    }
+
+    fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Acquire)
+    }
+}
+
+type TokensByUser = HashMap<String, BTreeMap<String, BreakglassToken>>;
+type Labels = BTreeMap<String, String>;
+type Lookup = Arc<tokio::sync::Mutex<Option<(Instant, Vec<BreakglassToken>)>>>;
+
+/// What we know of the cluster.
+pub struct Cluster {
+    client: Client,
+    rules: ArcSwap<Rules>,
+    policy_listed: AtomicBool,
+    tokens: Cache<TokensByUser>,
+    namespaces: Cache<HashMap<String, Labels>>,
+    changes: Cache<HashMap<String, String>>,
+    lookups: Mutex<HashMap<String, Lookup>>,
+    /// Told whenever another policy is in force.
+    pub policy_changed: Notify,
+}
+
+impl Cluster {
+    /// Knows nothing yet but the built-in policy.
+    ///
+    /// # Errors
+    /// Where the built-in policy is unsound, which a test excludes.
+    pub fn new(client: Client) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            client,
+            rules: ArcSwap::from_pointee(Rules::built_in().context("reading the built-in policy")?),
+            policy_listed: AtomicBool::new(false),
+            tokens: Cache::new(),
+            namespaces: Cache::new(),
+            changes: Cache::new(),
+            lookups: Mutex::default(),
+            policy_changed: Notify::new(),
+        }))
+    }
+
+    /// Follows the cluster until the process ends.
+    pub async fn follow(self: Arc<Self>) {
+        tokio::join!(self.follow_policy(), self.follow_tokens(), self.follow_namespaces(), self.follow_changes());
+    }
+
+    /// What has not been listed yet, for readiness.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let caches = [
+            ("the policy", self.policy_listed.load(Ordering::Acquire)),
+            ("tokens", self.tokens.is_listed()),
+            ("namespaces", self.namespaces.is_listed()),
+        ];
+        caches.into_iter().filter(|(_, listed)| !listed).map(|(name, _)| name).collect()
+    }
+
+    /// The policy in force.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    /// A client, for what is asked live.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The tokens of a user, as far as the watch has told.
+    pub fn tokens_of(&self, user: &str) -> Vec<BreakglassToken> {
+        self.tokens.read(|tokens| tokens.get(user).map(|mine| mine.values().cloned().collect()).unwrap_or_default())
+    }
+
+    /// All tokens that `wanted` picks.
+    pub fn tokens_where(&self, wanted: impl Fn(&BreakglassToken) -> bool) -> Vec<BreakglassToken> {
+        self.tokens
+            .read(|tokens| tokens.values().flat_map(BTreeMap::values).filter(|token| wanted(token)).cloned().collect())
+    }
+
+    /// How many changes each token has let in; `None` before they have been listed once.
+    pub fn writes_by_token(&self) -> Option<HashMap<String, i64>> {
+        self.changes.is_listed().then(|| {
+            self.changes.read(|changes| {
+                changes.values().fold(HashMap::new(), |mut counts, token| {
+                    *counts.entry(token.clone()).or_default() += 1;
+                    counts
+                })
+            })
+        })
+    }
+
+    /// The tokens of a user as the API server has them now.
+    ///
+    /// One lookup serves everybody who has been waiting for it; see [`LOOKUP_INTERVAL`].
+    ///
+    /// # Errors
+    /// Where the API server does not answer in time.
+    pub async fn live_tokens_of(&self, user: &str) -> Result<Vec<BreakglassToken>> {
+        let asked = Instant::now();
+        let lookup = {
+            let mut lookups = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+            if lookups.len() >= LOOKUP_USERS {
+                lookups.retain(|_, lookup| Arc::strong_count(lookup) > 1);
+            }
+            lookups.entry(user.to_owned()).or_default().clone()
+        };
+        let mut last = lookup.lock().await;
+        if let Some((begun, tokens)) = &*last {
+            if *begun >= asked {
+                return Ok(tokens.clone());
+            }
+            tokio::time::sleep_until((*begun + LOOKUP_INTERVAL).into()).await;
+        }
+        let begun = Instant::now();
+        let by_user = ListParams::default().fields(&format!("spec.user={user}"));
+        let list = tokio::time::timeout(LIVE_TIMEOUT, self.api::<BreakglassToken>().list(&by_user))
+            .await
+            .context("looking up tokens took too long")?
+            .context("looking up tokens")?;
+        let tokens: Vec<_> = list.items.into_iter().filter_map(parsed).collect();
+        *last = Some((begun, tokens.clone()));
+        Ok(tokens)
+    }
+
+    /// A token as the API server has it now; `None` where it is gone.
+    ///
+    /// # Errors
+    /// Where the API server does not answer in time.
+    pub async fn live_token(&self, name: &str) -> Result<Option<BreakglassToken>> {
+        let object = tokio::time::timeout(LIVE_TIMEOUT, self.api::<BreakglassToken>().get_opt(name))
+            .await
+            .context("confirming the token took too long")?
+            .context("confirming the token")?;
+        Ok(object.and_then(parsed))
+    }
+
+    /// Whether a change of that name is on record now.
+    ///
+    /// # Errors
+    /// Where the API server does not answer in time.
+    pub async fn has_record(&self, name: &str) -> Result<bool> {
+        let found = tokio::time::timeout(LIVE_TIMEOUT, self.api::<BreakglassChange>().get_metadata_opt(name))
+            .await
+            .context("looking for the record took too long")?
+            .context("looking for the record")?;
+        Ok(found.is_some())
+    }
+
+    /// The labels of a namespace; asked for live where the watch has not told of it yet, since a namespace that we do not
+    /// know may well be prod. A namespace that does not exist has none.
+    ///
+    /// # Errors
+    /// Where the API server does not answer in time.
+    pub async fn namespace_labels(&self, name: &str) -> Result<Labels> {
+        if let Some(labels) = self.namespaces.read(|namespaces| namespaces.get(name).cloned()) {
+            return Ok(labels);
+        }
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let found = tokio::time::timeout(LIVE_TIMEOUT, namespaces.get_metadata_opt(name))
+            .await
+            .context("reading the namespace took too long")?
+            .context("reading the namespace")?;
+        Ok(found.and_then(|namespace| namespace.metadata.labels).unwrap_or_default())
+    }
+
+    /// Objects of our kinds are read loosely first: one that does not parse must not keep us from the others.
+    fn api<K: Resource<DynamicType = ()>>(&self) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), &ApiResource::erase::<K>(&()))
+    }
+
+    async fn follow_policy(&self) {
+        let config = watch_config().fields(&format!("metadata.name={POLICY_NAME}"));
+        let mut seen = None;
+        each(watch(self.api::<BreakglassPolicy>(), config), "policy", |event| match event {
+            Event::Init => seen = None,
+            Event::InitApply(policy) => seen = Some(policy),
+            Event::InitDone => {
+                self.enforce(seen.take());
+                self.policy_listed.store(true, Ordering::Release);
+            }
+            Event::Apply(policy) => self.enforce(Some(policy)),
+            Event::Delete(_) => self.enforce(None),
+        })
+        .await;
+    }
+
+    /// Puts a policy in force. One that cannot be read changes nothing: admission refuses those, so it came in while the
+    /// webhook was not asked, and neither guessing nor falling back to less is safe.
+    fn enforce(&self, policy: Option<DynamicObject>) {
+        let rules = match policy {
+            None => Rules::built_in().context("the built-in policy"),
+            Some(object) => object
+                .try_parse::<BreakglassPolicy>()
+                .context("the policy object")
+                .and_then(|policy| Rules::new(policy.spec).context("the policy object")),
+        };
+        match rules {
+            Ok(rules) => {
+                self.rules.store(Arc::new(rules));
+                self.policy_changed.notify_one();
+            }
+            Err(error) => tracing::error!("the policy in force stays: {error:#}"),
+        }
+    }
+
+    async fn follow_tokens(&self) {
+        let mut listing = TokensByUser::default();
+        let put = |tokens: &mut TokensByUser, object| {
+            if let Some(token) = parsed::<BreakglassToken>(object) {
+                tokens.entry(token.spec.user.clone()).or_default().insert(token.name_any(), token);
+            }
+        };
+        each(watch(self.api::<BreakglassToken>(), watch_config()), "tokens", |event| match event {
+            Event::Init => listing = TokensByUser::default(),
+            Event::InitApply(object) => put(&mut listing, object),
+            Event::InitDone => self.tokens.replace(std::mem::take(&mut listing)),
+            Event::Apply(object) => self.tokens.write(|tokens| put(tokens, object)),
+            Event::Delete(object) => self.tokens.write(|tokens| {
+                // By name alone: a spec that no longer parses must not keep a token alive.
+                tokens.retain(|_, mine| {
+                    mine.remove(&object.name_any());
+                    !mine.is_empty()
+                });
+            }),
+        })
+        .await;
+    }
+
+    async fn follow_namespaces(&self) {
+        let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
+        let mut listing = HashMap::new();
+        let put = |namespaces: &mut HashMap<String, Labels>, namespace: PartialObjectMeta<Namespace>| {
+            namespaces.insert(namespace.name_any(), namespace.metadata.labels.unwrap_or_default());
+        };
+        each(watch(api, watch_config()), "namespaces", |event| match event {
+            Event::Init => listing = HashMap::new(),
+            Event::InitApply(namespace) => put(&mut listing, namespace),
+            Event::InitDone => self.namespaces.replace(std::mem::take(&mut listing)),
+            Event::Apply(namespace) => self.namespaces.write(|namespaces| put(namespaces, namespace)),
+            Event::Delete(namespace) => self.namespaces.write(|namespaces| {
+                namespaces.remove(&namespace.name_any());
+            }),
+        })
+        .await;
+    }
+
+    async fn follow_changes(&self) {
+        let api: Api<PartialObjectMeta<BreakglassChange>> = Api::all(self.client.clone());
+        let mut listing = HashMap::new();
+        let put = |changes: &mut HashMap<String, String>, change: PartialObjectMeta<BreakglassChange>| {
+            let token = change.labels().get(TOKEN_LABEL).cloned().unwrap_or_default();
+            changes.insert(change.name_any(), token);
+        };
+        each(watch(api, watch_config()), "changes", |event| match event {
+            Event::Init => listing = HashMap::new(),
+            Event::InitApply(change) => put(&mut listing, change),
+            Event::InitDone => self.changes.replace(std::mem::take(&mut listing)),
+            Event::Apply(change) => self.changes.write(|changes| put(changes, change)),
+            Event::Delete(change) => self.changes.write(|changes| {
+                changes.remove(&change.name_any());
+            }),
+        })
+        .await;
+    }
+}
+
+fn watch_config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+/// Hands over every event of a watch, which begins anew after every error, each time later.
+async fn each<K>(
+    events: impl Stream<Item = Result<Event<K>, watcher::Error>>,
+    what: &str,
+    mut take: impl FnMut(Event<K>),
+) {
+    let events = events.default_backoff();
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => take(event),
+            Err(error) => tracing::warn!("watching {what}: {error}; trying again"),
+        }
+    }
+}
+
+fn parsed<K: Resource<DynamicType = ()> + serde::de::DeserializeOwned>(object: DynamicObject) -> Option<K> {
+    let name = object.name_any();
+    match object.try_parse() {
+        Ok(parsed) => Some(parsed),
+        Err(error) => {
+            tracing::warn!("{} {name} is passed over: {error}", K::kind(&()));
+            None
+        }
+    }
+}

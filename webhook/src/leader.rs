@@ -1,0 +1,100 @@
+//! The Lease: one replica runs the loops, all replicas admit. Losing it costs nothing but time.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff;
+use kube::api::{Api, ObjectMeta, PostParams};
+use tokio::sync::watch;
+
+/// The name of the Lease.
+pub const LEASE: &str = "breakglass-webhook";
+
+/// How long a leader that says nothing is believed to be one.
+const DURATION: Duration = Duration::from_secs(15);
+
+/// How often the lease is looked at, and renewed: several times within its duration, so that one failed request is none.
+const EVERY: Duration = Duration::from_secs(3);
+
+/// Tries to lead for ever, and says whether it does.
+///
+/// Every write the loops make is conditional on what they read, so two leaders for a moment do no harm.
+pub async fn campaign(
+    leases: Api<Lease>,
+    identity: String,
+    clock: fn() -> DateTime<Utc>,
+    leading: watch::Sender<bool>,
+) {
+    let mut seen: Option<(String, Instant)> = None;
+    let mut renewed = Instant::now();
+    let mut tick = tokio::time::interval(EVERY);
+    loop {
+        tick.tick().await;
+        match tokio::time::timeout(EVERY, attempt(&leases, &identity, clock(), &mut seen)).await {
+            Ok(Ok(leads)) => {
+                renewed = Instant::now();
+                leading.send_if_modified(|now| std::mem::replace(now, leads) != leads);
+            }
+            Ok(Err(error)) => tracing::warn!("renewing the lease: {error:#}"),
+            Err(_) => tracing::warn!("renewing the lease: the API server took too long"),
+        }
+        // Steps down before another may step up.
+        if renewed.elapsed() + EVERY >= DURATION {
+            leading.send_if_modified(|now| std::mem::replace(now, false));
+        }
+    }
+}
+
+/// Takes or renews the lease if it is free. Whether we lead.
+async fn attempt(
+    leases: &Api<Lease>,
+    identity: &str,
+    now: DateTime<Utc>,
+    seen: &mut Option<(String, Instant)>,
+) -> Result<bool> {
+    let mine = |transitions: i32, acquired: Option<MicroTime>| LeaseSpec {
+        holder_identity: Some(identity.to_owned()),
+        lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+        acquire_time: acquired.or_else(|| micro(now)),
+        renew_time: micro(now),
+        lease_transitions: Some(transitions),
+        ..Default::default()
+    };
+    let Some(mut lease) = leases.get_opt(LEASE).await.context("reading the lease")? else {
+        let metadata = ObjectMeta { name: Some(LEASE.to_owned()), ..Default::default() };
+        let lease = Lease { metadata, spec: Some(mine(0, None)) };
+        return won(leases.create(&PostParams::default(), &lease).await);
+    };
+    let spec = lease.spec.take().unwrap_or_default();
+    let holder = spec.holder_identity.clone().unwrap_or_default();
+    let version = lease.metadata.resource_version.clone().unwrap_or_default();
+    // Time is measured here, from when we saw the lease change: the holder's clock says nothing.
+    let since = match seen {
+        Some((known, since)) if *known == version => *since,
+        _ => seen.insert((version, Instant::now())).1,
+    };
+    let transitions = spec.lease_transitions.unwrap_or_default();
+    lease.spec = Some(if holder == identity {
+        mine(transitions, spec.acquire_time)
+    } else if holder.is_empty() || since.elapsed() > DURATION {
+        mine(transitions + 1, None)
+    } else {
+        return Ok(false);
+    });
+    won(leases.replace(LEASE, &PostParams::default(), &lease).await)
+}
+
+fn won(result: kube::Result<Lease>) -> Result<bool> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
+        Err(error) => Err(error).context("writing the lease"),
+    }
+}
+
+fn micro(at: DateTime<Utc>) -> Option<MicroTime> {
+    jiff::Timestamp::from_microsecond(at.timestamp_micros()).ok().map(MicroTime)
+}

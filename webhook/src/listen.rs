@@ -1,0 +1,144 @@
+//! Sockets: TLS handshakes off the accept loop, bounded connections and times, a graceful stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::health::Health;
+
+/// How many connections are open at once. An API server keeps 25 idle ones for each path and opens more under load; ten of
+/// them under load stay below this.
+const CONNECTIONS: usize = 2_048;
+
+/// How long a handshake, and the head of a request, may take. Both are one small packet.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long calls under way may take to end once the webhook stops: more than the longest timeout of a call.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// Serves until SIGTERM or SIGINT; then goes on for `lameduck` while it asks for no more calls, and drains.
+///
+/// # Errors
+/// Where the signals cannot be listened for.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    router: Router,
+    health: Arc<Health>,
+    lameduck: Duration,
+) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let acceptor = TlsAcceptor::from(tls);
+    let graceful = GracefulShutdown::new();
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut stop = None;
+    loop {
+        let stopped = async {
+            match stop {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stopped => break,
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+            accepted = accept(&listener, &slots) => {
+                if let Some((stream, slot)) = accepted {
+                    let (acceptor, router, watcher) = (acceptor.clone(), router.clone(), graceful.watcher());
+                    tokio::spawn(async move {
+                        connection(stream, acceptor, router, watcher).await;
+                        drop(slot);
+                    });
+                }
+                continue;
+            }
+        }
+        // A second signal is the same wish.
+        if stop.is_none() {
+            health.say_stopping();
+            stop = Some(tokio::time::Instant::now() + lameduck);
+            tracing::info!("stopping in {lameduck:?}: not ready, and still answering");
+        }
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some calls did not end within {DRAIN:?}");
+    }
+    Ok(())
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = slots.clone().acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, slot)),
+        Err(error) => {
+            // Out of file descriptors, most likely: accepting again at once would only spin.
+            tracing::warn!("accepting a connection: {error}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    router: Router,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!("setting TCP_NODELAY: {error}");
+    }
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!("TLS handshake: {error}"),
+        Err(_) => return tracing::debug!("TLS handshake took longer than {HANDSHAKE_TIMEOUT:?}"),
+    };
+    let mut builder = Builder::new(TokioExecutor::new());
+    // No limit on idle time: the API server closes idle connections after 90 s, and closing them first loses calls.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(30)));
+    let service = TowerToHyperService::new(router);
+    let served = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    if let Err(error) = watcher.watch(served).await {
+        tracing::debug!("serving a connection: {error}");
+    }
+}
+
+/// Reaches the webhook as the API server will: over TLS, under its own name, trusting its CA alone.
+///
+/// # Errors
+/// What would keep the API server from reaching it, too.
+pub async fn reach(address: SocketAddr, server_name: &str, ca: &str) -> Result<()> {
+    let mut roots = rustls::RootCertStore::empty();
+    let certificate = rustls::pki_types::CertificateDer::from_pem_slice(ca.as_bytes()).context("reading the CA")?;
+    roots.add(certificate).context("trusting the CA")?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("choosing the versions of TLS")?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
+    let name = ServerName::try_from(server_name.to_owned()).context("reading our own name")?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.context("shaking hands with ourselves")?;
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! Which writes reach us, as CEL that the API server evaluates. Robots are kept inside it: they never wait for us, and never
+//! stop because of us.
+//!
+//! The names are those of `breakglass::writer`, which takes the second look. A test evaluates both on a real API server.
+
+use breakglass::api::{ENVIRONMENT_LABEL, GROUP, Gate, OVERRIDE_GROUP, Proof};
+use breakglass::glob;
+use breakglass::rules::Rules;
+use breakglass::writer::{COMPONENTS, CONTROLLER_PREFIX, CONTROLLERS, NODE_GROUP, NODE_PREFIX, POD_NAME, WEBHOOK_USER};
+
+const USER: &str = "request.userInfo.username";
+
+/// True where a write is looked at: by nobody of whom we know without looking that they write untouched.
+///
+/// One expression with the likeliest robots first: every condition is evaluated, and `||` stops at the first that holds.
+pub(super) fn is_looked_at(rules: &Rules) -> String {
+    let mut robots = vec![unguarded_kinds(), control_plane(), itself(), in_group(OVERRIDE_GROUP)];
+    let writers = &rules.spec().writers;
+    for engine in &writers.engines {
+        robots.push(all(vec![proven(engine.proof), named(&engine.users)]));
+    }
+    for trusted in &writers.trusted {
+        let mut who = vec![named(&trusted.users)];
+        who.extend(trusted.groups.iter().map(|group| in_group(group)));
+        let mut conditions = vec![proven(trusted.proof), any(who)];
+        if !trusted.namespaces.is_empty() {
+            conditions.push(in_namespaces(&trusted.namespaces));
+        }
+        robots.push(all(conditions));
+    }
+    format!("!{}", any(robots))
+}
+
+/// True where a write to one of our own kinds is looked at: everybody's but ours. Nobody else is a robot here.
+pub(super) fn is_not_ours() -> String {
+    format!("!{}", any(vec![itself(), in_group(OVERRIDE_GROUP)]))
+}
+
+/// True for kinds of our own group.
+pub(super) fn is_own_kind() -> String {
+    format!("request.resource.group == {}", text(GROUP))
+}
+
+/// True where the namespace's name alone says that it is guarded.
+pub(super) fn is_guarded_by_name(rules: &Rules) -> String {
+    in_namespaces(&guarded_patterns(rules))
+}
+
+/// True where a Namespace object is guarded, before or after the write.
+pub(super) fn is_guarded_namespace(rules: &Rules) -> String {
+    let labels = guarded_labels(rules);
+    let mut ways = vec![is_guarded_by_name(rules)];
+    // With generateName there is no name yet; what the gate sees in `object` has one.
+    ways.push(format!("(object != null && {})", matches_any("object.metadata.name", &guarded_patterns(rules))));
+    for side in ["object", "oldObject"] {
+        let key = text(ENVIRONMENT_LABEL);
+        ways.push(format!(
+            "({side} != null && has({side}.metadata.labels) && {key} in {side}.metadata.labels && \
+             {side}.metadata.labels[{key}] in {})",
+            list(&labels)
+        ));
+    }
+    any(ways)
+}
+
+/// The values of the environment label that guard a namespace.
+pub(super) fn guarded_labels(rules: &Rules) -> Vec<String> {
+    guarded(rules).filter_map(|environment| environment.namespace_label.clone()).collect()
+}
+
+fn guarded_patterns(rules: &Rules) -> Vec<String> {
+    guarded(rules).flat_map(|environment| environment.namespaces.clone()).collect()
+}
+
+fn guarded(rules: &Rules) -> impl Iterator<Item = &breakglass::api::Environment> {
+    rules
+        .spec()
+        .environments
+        .iter()
+        .filter(|environment| environment.writes == Gate::RequireToken || environment.exec == Some(Gate::RequireToken))
+}
+
+/// Kinds that are written all the time, say nothing about what runs, or are questions and not objects: Leases, Events, and
+/// reviews of authentication and authorization.
+fn unguarded_kinds() -> String {
+    let group = "request.resource.group";
+    let plural = "request.resource.resource";
+    any(vec![
+        format!("({group} == 'coordination.k8s.io' && {plural} == 'leases')"),
+        format!("({plural} == 'events' && {group} in ['', 'events.k8s.io'])"),
+        format!("{group} in ['authentication.k8s.io', 'authorization.k8s.io']"),
+    ])
+}
+
+fn control_plane() -> String {
+    let controllers: Vec<String> = CONTROLLERS.iter().map(|name| format!("{CONTROLLER_PREFIX}{name}")).collect();
+    let components = COMPONENTS.map(str::to_owned);
+    let node = all(vec![format!("{USER}.startsWith({})", text(NODE_PREFIX)), in_group(NODE_GROUP)]);
+    let who = any(vec![node, format!("{USER} in {}", list(&controllers)), format!("{USER} in {}", list(&components))]);
+    all(vec![format!("{USER}.startsWith('system:')"), who])
+}
+
+fn itself() -> String {
+    all(vec![format!("{USER} == {}", text(WEBHOOK_USER)), proven(Proof::PodBound)])
+}
+
+fn in_group(group: &str) -> String {
+    format!("(has(request.userInfo.groups) && {} in request.userInfo.groups)", text(group))
+}
+
+/// A missing field is an error in CEL, and an error closes the gate for everybody: every one is asked for first.
+fn proven(proof: Proof) -> String {
+    match proof {
+        Proof::Username => "true".to_owned(),
+        Proof::PodBound => format!(
+            "(has(request.userInfo.uid) && request.userInfo.uid != '' && has(request.userInfo.extra) && {key} in \
+             request.userInfo.extra && size(request.userInfo.extra[{key}]) > 0 && request.userInfo.extra[{key}][0] != '')",
+            key = text(POD_NAME)
+        ),
+    }
+}
+
+fn named(patterns: &[String]) -> String {
+    let (stars, exact): (Vec<_>, Vec<_>) = patterns.iter().cloned().partition(|pattern| pattern.ends_with('*'));
+    let mut ways: Vec<String> =
+        stars.iter().map(|pattern| format!("{USER}.startsWith({})", text(pattern.trim_end_matches('*')))).collect();
+    if !exact.is_empty() {
+        ways.insert(0, format!("{USER} in {}", list(&exact)));
+    }
+    any(ways)
+}
+
+fn in_namespaces(patterns: &[String]) -> String {
+    all(vec!["has(request.namespace)".to_owned(), matches_any("request.namespace", patterns)])
+}
+
+fn matches_any(value: &str, patterns: &[String]) -> String {
+    let (globs, exact): (Vec<_>, Vec<_>) = patterns.iter().cloned().partition(|pattern| pattern.contains('*'));
+    let mut ways = Vec::new();
+    if !exact.is_empty() {
+        ways.push(format!("{value} in {}", list(&exact)));
+    }
+    if !globs.is_empty() {
+        let regex: Vec<String> = globs.iter().map(|pattern| glob::to_regex(pattern)).collect();
+        ways.push(format!("{value}.matches({})", text(&regex.join("|"))));
+    }
+    any(ways)
+}
+
+fn any(parts: Vec<String>) -> String {
+    join(parts, " || ", "false")
+}
+
+fn all(parts: Vec<String>) -> String {
+    join(parts, " && ", "true")
+}
+
+fn join(parts: Vec<String>, operator: &str, none: &str) -> String {
+    if parts.is_empty() { none.to_owned() } else { format!("({})", parts.join(operator)) }
+}
+
+fn list(values: &[String]) -> String {
+    let quoted: Vec<String> = values.iter().map(|value| text(value)).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+/// A CEL string. Names come from the policy: a quote in one must not end the string.
+fn text(value: &str) -> String {
+    let escaped: String = value
+        .chars()
+        .map(|c| match c {
+            '\\' => "\\\\".to_owned(),
+            '\'' => "\\'".to_owned(),
+            '\n' => "\\n".to_owned(),
+            '\r' => "\\r".to_owned(),
+            c => c.to_string(),
+        })
+        .collect();
+    format!("'{escaped}'")
+}

@@ -1,0 +1,172 @@
+//! The policy → the webhook configurations; keeps them so. Rendering is pure, the loop is the leader's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use breakglass::rules::Rules;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ServiceReference, ValidatingWebhookConfiguration, WebhookClientConfig,
+};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{Api, ObjectMeta, PostParams};
+use kube::{Client, Resource, ResourceExt};
+use tokio::sync::watch;
+
+use crate::cluster::Cluster;
+use crate::config::Config;
+
+// Which writes reach us, as CEL: the same names as in `writer`.
+mod conditions;
+// The webhooks themselves.
+mod render;
+#[cfg(test)]
+mod tests;
+
+/// The name of both configurations.
+pub const NAME: &str = "breakglass";
+
+/// The path of the mutating call.
+pub const STAMP_PATH: &str = "/stamp";
+/// The path of the validating call.
+pub const GATE_PATH: &str = "/gate";
+
+/// The label with the version of the webhook that rendered a configuration.
+const VERSION_LABEL: &str = "app.kubernetes.io/version";
+
+/// How often the configurations are looked at when nothing happens. Nothing tells us of an edit to them (the API server
+/// sends those to no webhook), and five seconds is what a detection may take.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Keeps the configurations what the policy says.
+pub struct Registrar {
+    client: Client,
+    cluster: Arc<Cluster>,
+    calls: WebhookClientConfig,
+    namespace: String,
+    registered: AtomicBool,
+}
+
+impl Registrar {
+    /// Will register calls to the Service of `config`, trusted by `ca`.
+    pub fn new(cluster: Arc<Cluster>, config: &Config, ca: &str) -> Arc<Self> {
+        let calls = WebhookClientConfig {
+            ca_bundle: Some(ByteString(ca.as_bytes().to_vec())),
+            service: Some(ServiceReference {
+                name: config.service.clone(),
+                namespace: config.namespace.clone(),
+                port: Some(i32::from(config.service_port)),
+                path: None,
+            }),
+            url: None,
+        };
+        let client = cluster.client().clone();
+        let namespace = config.namespace.clone();
+        Arc::new(Self { client, cluster, calls, namespace, registered: AtomicBool::new(false) })
+    }
+
+    /// Whether the API server calls us as the policy says.
+    pub fn is_registered(&self) -> bool {
+        self.registered.load(Ordering::Acquire)
+    }
+
+    /// Looks at the configurations for ever; writes them while it is the leader.
+    pub async fn run(self: Arc<Self>, leading: watch::Receiver<bool>) {
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        let mut leading = leading;
+        let mut said = String::new();
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = self.cluster.policy_changed.notified() => {}
+                Ok(()) = leading.changed() => {}
+            }
+            if !self.cluster.missing().is_empty() {
+                // Without the policy we would register the built-in one, and open what it does not guard.
+                continue;
+            }
+            let leads = *leading.borrow_and_update();
+            match self.look(leads).await {
+                Ok(registered) => {
+                    self.registered.store(registered, Ordering::Release);
+                    said.clear();
+                }
+                // Once, not every two seconds.
+                Err(error) if said == format!("{error:#}") => {}
+                Err(error) => {
+                    said = format!("{error:#}");
+                    tracing::error!("registering the webhooks: {said}");
+                }
+            }
+        }
+    }
+
+    /// Compares, and repairs where it leads. Whether both configurations are what they should be.
+    async fn look(&self, leads: bool) -> Result<bool> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let home = namespaces.get_metadata(&self.namespace).await.context("reading our own namespace")?;
+        let metadata = ObjectMeta {
+            name: Some(NAME.to_owned()),
+            labels: Some([(VERSION_LABEL.to_owned(), env!("CARGO_PKG_VERSION").to_owned())].into()),
+            // Deleting the namespace takes the configurations with it: no lock is left that nobody answers.
+            owner_references: Some(vec![OwnerReference {
+                api_version: "v1".to_owned(),
+                kind: "Namespace".to_owned(),
+                name: home.name_any(),
+                uid: home.uid().unwrap_or_default(),
+                ..Default::default()
+            }]),
+            ..Default::default()
+        };
+        let rules: &Rules = &self.cluster.rules();
+        let mutating = MutatingWebhookConfiguration {
+            metadata: metadata.clone(),
+            webhooks: Some(render::mutating(rules, &self.calls)),
+        };
+        let validating = ValidatingWebhookConfiguration {
+            metadata,
+            webhooks: Some(render::validating(rules, &self.calls, &self.namespace)),
+        };
+        // The gate first: a stamp without a gate would be let in unrecorded.
+        let gate = self.keep(validating, leads, |a, b| a.webhooks == b.webhooks).await?;
+        let stamp = self.keep(mutating, leads, |a, b| a.webhooks == b.webhooks).await?;
+        Ok(gate && stamp)
+    }
+
+    async fn keep<K>(&self, wanted: K, leads: bool, same: impl Fn(&K, &K) -> bool) -> Result<bool>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::ClusterResourceScope>
+            + k8s_openapi::Metadata<Ty = ObjectMeta>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned
+            + serde::Serialize,
+    {
+        let api: Api<K> = Api::all(self.client.clone());
+        let kind = K::kind(&()).into_owned();
+        let Some(live) = api.get_opt(NAME).await.with_context(|| format!("reading the {kind}"))? else {
+            if leads {
+                api.create(&PostParams::default(), &wanted).await.with_context(|| format!("creating the {kind}"))?;
+                tracing::info!("registered the {kind}");
+            }
+            return Ok(leads);
+        };
+        let metadata =
+            |object: &K| (Resource::meta(object).labels.clone(), Resource::meta(object).owner_references.clone());
+        if same(&live, &wanted) && metadata(&live) == metadata(&wanted) {
+            return Ok(true);
+        }
+        if leads {
+            let mut wanted = wanted;
+            Resource::meta_mut(&mut wanted).resource_version = live.resource_version();
+            api.replace(NAME, &PostParams::default(), &wanted)
+                .await
+                .with_context(|| format!("replacing the {kind}"))?;
+            tracing::warn!("the {kind} was not what the policy says; it is now");
+        }
+        Ok(leads)
+    }
+}

@@ -1,0 +1,185 @@
+//! The webhooks that a policy asks for.
+//!
+//! Scopes that demand a token fail closed, scopes that only stamp fail open: while the webhook is down, prod stays shut to
+//! people and everything else stays open. The mutating call fails open everywhere: where it did not run, the gate finds no
+//! stamp and refuses.
+
+use breakglass::api::{ENVIRONMENT_LABEL, GROUP, Gate};
+use breakglass::rules::Rules;
+use k8s_openapi::api::admissionregistration::v1::{
+    MatchCondition, MutatingWebhook, RuleWithOperations, ValidatingWebhook, WebhookClientConfig,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+
+use super::{GATE_PATH, STAMP_PATH, conditions};
+
+/// How long the API server waits for the mutating call. It does at most one lookup.
+const STAMP_TIMEOUT: i32 = 5;
+/// How long it waits for the validating call, which confirms the token and writes the record.
+const GATE_TIMEOUT: i32 = 10;
+
+/// The label that every namespace carries with its own name, and that nobody can change.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// Everything that is written through an object's own resource, and what acts on running things in its place. Status is the
+/// robots' own, and no way to change what runs.
+const RESOURCES: [&str; 10] = [
+    "*",
+    "*/scale",
+    "pods/attach",
+    "pods/ephemeralcontainers",
+    "pods/eviction",
+    "pods/exec",
+    "pods/portforward",
+    "pods/proxy",
+    "pods/resize",
+    "services/proxy",
+];
+
+pub(super) fn mutating(rules: &Rules, calls: &WebhookClientConfig) -> Vec<MutatingWebhook> {
+    let all = vec![rule(&["*"], &["*"], &["CREATE", "UPDATE"], "*")];
+    let own = vec![rule(&[GROUP], &["breakglasstokens", "breakglasstokens/status"], &["CREATE", "UPDATE"], "Cluster")];
+    vec![
+        MutatingWebhook {
+            // Node leases come by the thousand and keep nodes alive: not even a condition is evaluated for them.
+            namespace_selector: Some(names("NotIn", &["kube-node-lease"])),
+            match_conditions: Some(vec![
+                condition("is-looked-at", conditions::is_looked_at(rules)),
+                condition("is-no-kind-of-ours", format!("!({})", conditions::is_own_kind())),
+            ]),
+            ..stamp("stamp.breakglass.dev", all, calls)
+        },
+        MutatingWebhook {
+            match_conditions: Some(vec![condition("is-not-ours", conditions::is_not_ours())]),
+            ..stamp("token.breakglass.dev", own, calls)
+        },
+    ]
+}
+
+pub(super) fn validating(rules: &Rules, calls: &WebhookClientConfig, home: &str) -> Vec<ValidatingWebhook> {
+    let every = ["CREATE", "UPDATE", "DELETE", "CONNECT"];
+    let namespaced = || vec![rule(&["*"], &RESOURCES, &every, "Namespaced")];
+    let looked_at = || condition("is-looked-at", conditions::is_looked_at(rules));
+    let by_name = conditions::is_guarded_by_name(rules);
+    let elsewhere = names("NotIn", &[home]);
+    let mut webhooks = vec![
+        ValidatingWebhook {
+            namespace_selector: Some(elsewhere.clone()),
+            match_conditions: Some(vec![condition("is-guarded-by-name", by_name.clone()), looked_at()]),
+            ..gate("gate.breakglass.dev", namespaced(), calls)
+        },
+        // Our own namespace: guarded while we answer, open while we do not, or nobody could repair us.
+        ValidatingWebhook {
+            namespace_selector: Some(names("In", &[home])),
+            match_conditions: Some(vec![condition("is-guarded-by-name", by_name.clone()), looked_at()]),
+            failure_policy: Some("Ignore".to_owned()),
+            ..gate("home.breakglass.dev", namespaced(), calls)
+        },
+        ValidatingWebhook {
+            match_conditions: Some(vec![
+                condition("is-guarded-namespace", conditions::is_guarded_namespace(rules)),
+                looked_at(),
+            ]),
+            ..gate(
+                "namespace.breakglass.dev",
+                vec![rule(&[""], &["namespaces", "namespaces/finalize"], &["CREATE", "UPDATE", "DELETE"], "Cluster")],
+                calls,
+            )
+        },
+        ValidatingWebhook {
+            match_conditions: Some(vec![condition("is-not-ours", conditions::is_not_ours())]),
+            ..gate("own.breakglass.dev", vec![rule(&[GROUP], &["*/*"], &every[..3], "Cluster")], calls)
+        },
+    ];
+    let labels = conditions::guarded_labels(rules);
+    if !labels.is_empty() {
+        let mut selector = elsewhere;
+        selector.match_expressions.get_or_insert_default().push(expression(ENVIRONMENT_LABEL, "In", &labels));
+        webhooks.push(ValidatingWebhook {
+            namespace_selector: Some(selector),
+            // One call a write: a namespace whose name is guarded has the first webhook already.
+            match_conditions: Some(vec![condition("is-not-guarded-by-name", format!("!({by_name})")), looked_at()]),
+            ..gate("label-gate.breakglass.dev", namespaced(), calls)
+        });
+    }
+    if rules.spec().cluster_scoped == Gate::RequireToken {
+        let others = format!(
+            "!({}) && !(request.resource.group == '' && request.resource.resource == 'namespaces')",
+            conditions::is_own_kind()
+        );
+        webhooks.push(ValidatingWebhook {
+            match_conditions: Some(vec![condition("is-no-kind-of-ours", others), looked_at()]),
+            ..gate("cluster.breakglass.dev", vec![rule(&["*"], &["*", "*/scale"], &every[..3], "Cluster")], calls)
+        });
+    }
+    webhooks
+}
+
+/// Every field that the API server would fill in is written out: what is read back then equals what was written.
+fn stamp(name: &str, rules: Vec<RuleWithOperations>, calls: &WebhookClientConfig) -> MutatingWebhook {
+    MutatingWebhook {
+        admission_review_versions: vec!["v1".to_owned()],
+        client_config: to(STAMP_PATH, calls),
+        failure_policy: Some("Ignore".to_owned()),
+        match_conditions: None,
+        match_policy: Some("Equivalent".to_owned()),
+        name: name.to_owned(),
+        namespace_selector: Some(LabelSelector::default()),
+        object_selector: Some(LabelSelector::default()),
+        // A webhook that runs after ours may change the object, or take the stamp off.
+        reinvocation_policy: Some("IfNeeded".to_owned()),
+        rules: Some(rules),
+        side_effects: "None".to_owned(),
+        timeout_seconds: Some(STAMP_TIMEOUT),
+    }
+}
+
+fn gate(name: &str, rules: Vec<RuleWithOperations>, calls: &WebhookClientConfig) -> ValidatingWebhook {
+    ValidatingWebhook {
+        admission_review_versions: vec!["v1".to_owned()],
+        client_config: to(GATE_PATH, calls),
+        failure_policy: Some("Fail".to_owned()),
+        match_conditions: None,
+        match_policy: Some("Equivalent".to_owned()),
+        name: name.to_owned(),
+        namespace_selector: Some(LabelSelector::default()),
+        object_selector: Some(LabelSelector::default()),
+        rules: Some(rules),
+        // The record; never on a dry run.
+        side_effects: "NoneOnDryRun".to_owned(),
+        timeout_seconds: Some(GATE_TIMEOUT),
+    }
+}
+
+/// One path for each call: every path is a pool of connections of its own in the API server.
+fn to(path: &str, calls: &WebhookClientConfig) -> WebhookClientConfig {
+    let mut calls = calls.clone();
+    if let Some(service) = &mut calls.service {
+        service.path = Some(path.to_owned());
+    }
+    calls
+}
+
+fn rule(groups: &[&str], resources: &[&str], operations: &[&str], scope: &str) -> RuleWithOperations {
+    let owned = |values: &[&str]| Some(values.iter().map(|&value| value.to_owned()).collect());
+    RuleWithOperations {
+        api_groups: owned(groups),
+        api_versions: owned(&["*"]),
+        operations: owned(operations),
+        resources: owned(resources),
+        scope: Some(scope.to_owned()),
+    }
+}
+
+fn condition(name: &str, expression: String) -> MatchCondition {
+    MatchCondition { name: name.to_owned(), expression }
+}
+
+fn names(operator: &str, values: &[&str]) -> LabelSelector {
+    let values: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
+    LabelSelector { match_expressions: Some(vec![expression(NAME_LABEL, operator, &values)]), match_labels: None }
+}
+
+fn expression(key: &str, operator: &str, values: &[String]) -> LabelSelectorRequirement {
+    LabelSelectorRequirement { key: key.to_owned(), operator: operator.to_owned(), values: Some(values.to_vec()) }
+}

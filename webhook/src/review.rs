@@ -1,0 +1,378 @@
+//! AdmissionReview bytes → Write; answer → AdmissionReview bytes; every malformed case.
+//!
+//! Types of our own and not kube's: kube's read objects into trees, which fails above 128 levels of nesting and costs
+//! several times as much, write the patch as an array of numbers, and leave the uid out of some refusals.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use breakglass::patch::Step;
+use breakglass::write::{Object, Requester, Resource, Verb, Write};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// The one version of the API that is spoken.
+const API_VERSION: &str = "admission.k8s.io/v1";
+const KIND: &str = "AdmissionReview";
+
+/// The longest uid. The API server sends 36 characters; more is no review of its.
+const UID_LIMIT: usize = 256;
+
+/// A client shows a warning of at most this many characters whole (apiserver pkg/warning).
+const WARNING_LIMIT: usize = 256;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Review<'a> {
+    #[serde(borrow)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    request: Option<Request<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request<'a> {
+    uid: String,
+    kind: Kind,
+    resource: Plural,
+    #[serde(default)]
+    sub_resource: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(borrow)]
+    operation: Cow<'a, str>,
+    user_info: UserInfo,
+    #[serde(borrow, default)]
+    object: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    old_object: Option<&'a RawValue>,
+    #[serde(default)]
+    dry_run: Option<bool>,
+    #[serde(borrow, default)]
+    options: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct Plural {
+    #[serde(default)]
+    group: String,
+    version: String,
+    resource: String,
+}
+
+#[derive(Deserialize)]
+struct UserInfo {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    uid: String,
+    #[serde(default)]
+    groups: Vec<String>,
+    #[serde(default)]
+    extra: BTreeMap<String, Vec<String>>,
+}
+
+/// Why bytes are no review. Answered with 400: the API server then goes by the failure policy.
+#[derive(Debug, thiserror::Error)]
+pub enum Malformed {
+    /// No JSON of that shape.
+    #[error("this is no AdmissionReview: {0}")]
+    Shape(serde_json::Error),
+    /// Another kind or version.
+    #[error("this is {api_version} {kind}, and only {API_VERSION} {KIND} is spoken here")]
+    Version {
+        /// What was sent.
+        api_version: String,
+        /// What was sent.
+        kind: String,
+    },
+    /// No request in it.
+    #[error("this AdmissionReview has no request")]
+    NoRequest,
+    /// No uid to answer to.
+    #[error("this AdmissionReview has no uid of 1 to {UID_LIMIT} bytes")]
+    Uid,
+    /// An operation that admission does not have.
+    #[error("this AdmissionReview has the operation {0:?}")]
+    Operation(String),
+}
+
+/// One review: the uid to answer to, and the write that it is about.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// Echoed in the answer.
+    pub uid: String,
+    /// The write.
+    pub write: Write<'a>,
+}
+
+/// Reads a review. Objects are kept as bytes, so nothing in them can stop us.
+///
+/// # Errors
+/// Every way in which the bytes are no review.
+pub fn read(bytes: &[u8]) -> Result<Asked<'_>, Malformed> {
+    let review: Review<'_> = serde_json::from_slice(bytes).map_err(Malformed::Shape)?;
+    if review.api_version != API_VERSION || review.kind != KIND {
+        let (api_version, kind) = (review.api_version.into_owned(), review.kind.into_owned());
+        return Err(Malformed::Version { api_version, kind });
+    }
+    let request = review.request.ok_or(Malformed::NoRequest)?;
+    if request.uid.is_empty() || request.uid.len() > UID_LIMIT {
+        return Err(Malformed::Uid);
+    }
+    let verb = match request.operation.as_ref() {
+        "CREATE" => Verb::Create,
+        "UPDATE" => Verb::Update,
+        "DELETE" => Verb::Delete,
+        "CONNECT" => Verb::Connect,
+        other => return Err(Malformed::Operation(other.to_owned())),
+    };
+    let after = request.object.filter(|_| verb != Verb::Delete).map(Object::new);
+    let manager = manager(request.options)
+        .or_else(|| after.as_ref().filter(|_| verb != Verb::Connect).and_then(Object::newest_manager))
+        .unwrap_or_default();
+    let UserInfo { username, uid, groups, extra } = request.user_info;
+    let write = Write {
+        verb,
+        resource: Resource {
+            group: request.resource.group,
+            version: request.resource.version,
+            plural: request.resource.resource,
+            kind: request.kind.kind,
+            subresource: Some(request.sub_resource).filter(|name| !name.is_empty()),
+        },
+        namespace: Some(request.namespace).filter(|name| !name.is_empty()),
+        name: request.name,
+        requester: Requester { user: username, uid, groups, extra },
+        before: request.old_object.map(Object::new),
+        after,
+        dry_run: request.dry_run.unwrap_or(false),
+        manager,
+    };
+    Ok(Asked { uid: request.uid, write: namespace_of_itself(write) })
+}
+
+/// A Namespace is in the environment that its own name and labels say, also where the API server names none: with
+/// generateName, and for `kubectl create namespace` before 1.15.
+fn namespace_of_itself(mut write: Write<'_>) -> Write<'_> {
+    if write.resource.is_namespace() && write.namespace.is_none() {
+        write.namespace = Some(write.object_name().to_owned());
+    }
+    write
+}
+
+fn manager(options: Option<&RawValue>) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Options {
+        field_manager: String,
+    }
+    let Options { field_manager } = serde_json::from_str(options?.get()).ok()?;
+    Some(field_manager).filter(|manager| !manager.is_empty())
+}
+
+/// What is answered to a review.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Why the write is not let in; `None` lets it in.
+    pub refusal: Option<String>,
+    /// What to change on the object (mutating call only).
+    pub patch: Vec<Patch>,
+    /// What the client is told, a line each.
+    pub warnings: Vec<String>,
+    /// What the audit log keeps.
+    pub audit: BTreeMap<&'static str, String>,
+}
+
+/// A step of a patch: on our keys, or on the fields of a token that the webhook fills in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Patch {
+    /// On our keys.
+    Stamp(Step),
+    /// On a token.
+    Token(TokenStep),
+}
+
+/// Sets one field of a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TokenStep {
+    op: &'static str,
+    path: &'static str,
+    value: String,
+}
+
+impl TokenStep {
+    /// Sets the field at `path`.
+    pub fn set(path: &'static str, value: impl ToString) -> Patch {
+        Patch::Token(Self { op: "add", path, value: value.to_string() })
+    }
+}
+
+impl Answer {
+    /// Lets the write in as it is.
+    pub fn allow() -> Self {
+        Self::default()
+    }
+
+    /// Does not let it in.
+    pub fn refuse(text: impl Into<String>) -> Self {
+        Self { refusal: Some(text.into()), ..Self::default() }
+    }
+
+    /// The AdmissionReview to send back.
+    ///
+    /// # Errors
+    /// None in practice: everything in it is text.
+    pub fn write(&self, uid: &str) -> serde_json::Result<Vec<u8>> {
+        let status = self.refusal.as_deref().map(|message| Status { code: 403, reason: "Forbidden", message });
+        let patch = match self.patch.is_empty() {
+            true => None,
+            false => Some(base64::engine::general_purpose::STANDARD.encode(serde_json::to_vec(&self.patch)?)),
+        };
+        serde_json::to_vec(&Reply {
+            api_version: API_VERSION,
+            kind: KIND,
+            response: Response {
+                uid,
+                allowed: status.is_none(),
+                status,
+                patch_type: patch.is_some().then_some("JSONPatch"),
+                patch,
+                warnings: self.warnings.iter().map(|warning| clip(warning)).collect(),
+                audit_annotations: &self.audit,
+            },
+        })
+    }
+}
+
+fn clip(text: &str) -> String {
+    if text.chars().count() <= WARNING_LIMIT {
+        return text.to_owned();
+    }
+    text.chars().take(WARNING_LIMIT - 1).chain(['…']).collect()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Reply<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    response: Response<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    audit_annotations: &'a BTreeMap<&'static str, String>,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    code: u16,
+    reason: &'a str,
+    message: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn review(change: impl FnOnce(&mut Value)) -> Vec<u8> {
+        let mut review = json!({"apiVersion": API_VERSION, "kind": KIND, "request": {
+            "uid": "u-1", "kind": {"group": "", "version": "v1", "kind": "ConfigMap"},
+            "resource": {"group": "", "version": "v1", "resource": "configmaps"}, "name": "a", "namespace": "prod",
+            "operation": "CREATE", "userInfo": {"username": "alice@example.com", "groups": ["developers"]},
+            "object": {"metadata": {"name": "a"}}, "oldObject": null, "dryRun": false,
+            "options": {"fieldManager": "kubectl-create"}}});
+        change(&mut review);
+        review.to_string().into_bytes()
+    }
+
+    #[test]
+    fn a_review_is_read() {
+        let bytes = review(|_| {});
+        let Asked { uid, write } = read(&bytes).unwrap();
+        assert_eq!((uid.as_str(), write.name.as_str(), write.manager.as_str()), ("u-1", "a", "kubectl-create"));
+        assert!(write.before.is_none() && write.after.is_some());
+        assert_eq!(write.namespace.as_deref(), Some("prod"));
+    }
+
+    #[test]
+    fn the_manager_is_the_newest_entry_where_the_client_named_none() {
+        let bytes = review(|review| {
+            review["request"]["options"] = json!({});
+            review["request"]["object"]["metadata"]["managedFields"] = json!([{"manager": "old", "time": "2026-01-01T00:00:00Z"}, {"manager": "curl", "time": "2026-02-01T00:00:00Z"}]);
+        });
+        assert_eq!(read(&bytes).unwrap().write.manager, "curl");
+    }
+
+    #[test]
+    fn what_is_no_review_is_malformed_and_never_a_panic() {
+        let whole = review(|_| {});
+        for end in 0..whole.len() {
+            assert!(read(&whole[..end]).is_err(), "cut at {end}");
+        }
+        let cases: [(&str, fn(&mut Value)); 7] = [
+            ("version", |review| review["apiVersion"] = json!("admission.k8s.io/v1beta1")),
+            ("kind", |review| review["kind"] = json!("Pod")),
+            ("no request", |review| review["request"] = Value::Null),
+            ("no uid", |review| review["request"]["uid"] = json!("")),
+            ("a huge uid", |review| review["request"]["uid"] = json!("x".repeat(300))),
+            ("a uid of another type", |review| review["request"]["uid"] = json!(7)),
+            ("an operation", |review| review["request"]["operation"] = json!("READ")),
+        ];
+        for (what, change) in cases {
+            assert!(read(&review(change)).is_err(), "{what}");
+        }
+        assert!(read(&vec![b'['; 3 << 20]).is_err());
+        let twice = String::from_utf8(whole).unwrap().replacen("\"uid\":\"u-1\"", "\"uid\":\"u-1\",\"uid\":\"u-2\"", 1);
+        assert!(read(twice.as_bytes()).is_err(), "two uids");
+    }
+
+    #[test]
+    fn depth_does_not_matter() {
+        let text = String::from_utf8(review(|_| {})).unwrap();
+        let deep = format!("{{\"x\":{}1{},\"metadata\":{{\"name\":\"a\"}}}}", "[".repeat(9_999), "]".repeat(9_999));
+        let bytes = text.replace(r#""object":{"metadata":{"name":"a"}}"#, &format!("\"object\":{deep}"));
+        assert_eq!(read(bytes.as_bytes()).unwrap().write.after.unwrap().metadata.name, "a");
+    }
+
+    #[test]
+    fn an_answer_is_what_the_api_server_reads() {
+        let refused: Value = serde_json::from_slice(&Answer::refuse("no").write("u-1").unwrap()).unwrap();
+        assert_eq!(refused["response"]["allowed"], false);
+        assert_eq!(refused["response"]["status"], json!({"code": 403, "reason": "Forbidden", "message": "no"}));
+        let mut answer = Answer::allow();
+        answer.warnings.push("ü".repeat(1_000));
+        answer.patch.push(TokenStep::set("/spec/user", "alice"));
+        let allowed: Value = serde_json::from_slice(&answer.write("u-1").unwrap()).unwrap();
+        assert_eq!(allowed["response"]["warnings"][0].as_str().unwrap().chars().count(), WARNING_LIMIT);
+        let patch = base64::engine::general_purpose::STANDARD.decode(allowed["response"]["patch"].as_str().unwrap());
+        let patch: Value = serde_json::from_slice(&patch.unwrap()).unwrap();
+        assert_eq!(patch, json!([{"op": "add", "path": "/spec/user", "value": "alice"}]));
+    }
+}

@@ -1,0 +1,197 @@
+//! HTTP: which path is which call, how much is read, and what is answered when there is nothing to decide.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use breakglass::write::Write;
+use futures::FutureExt;
+use tokio::sync::Semaphore;
+
+use crate::admit::{Admission, Outcome, Unavailable};
+use crate::health::Health;
+use crate::register::{GATE_PATH, STAMP_PATH};
+use crate::review::{self, Asked};
+
+/// The largest review that is read. The API server takes writes of 3 MiB; JSON writes some characters as six bytes, and an
+/// update carries two objects (FACTS: part 2, 12).
+const BODY_LIMIT: usize = 32 * 1024 * 1024;
+
+/// The most that all reviews under way may take together, in KiB: with what parsing adds, well below the memory limit of
+/// the Deployment. Beyond it calls are put off, not queued.
+const BUDGET_KIB: usize = 96 * 1024;
+
+/// How long a call may take where the API server does not say: its own default.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The longest deadline that the API server can be configured to give.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What the handlers share.
+pub struct Shared {
+    /// Decides.
+    pub admission: Admission,
+    /// Says whether it can.
+    pub health: Arc<Health>,
+    budget: Semaphore,
+}
+
+impl Shared {
+    /// With the whole budget free.
+    pub fn new(admission: Admission, health: Arc<Health>) -> Arc<Self> {
+        Arc::new(Self { admission, health, budget: Semaphore::new(BUDGET_KIB) })
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Call {
+    Stamp,
+    Gate,
+}
+
+/// All paths.
+pub fn router(shared: Arc<Shared>) -> Router {
+    let stamp = |State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: Body| async move {
+        answer(&shared, Call::Stamp, &uri, &headers, body).await
+    };
+    let gate = |State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: Body| async move {
+        answer(&shared, Call::Gate, &uri, &headers, body).await
+    };
+    Router::new()
+        .route(STAMP_PATH, post(stamp))
+        .route(GATE_PATH, post(gate))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(shared)
+}
+
+async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    match shared.health.not_ready() {
+        None => "ok\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+/// One call from its bytes to its answer. Whatever goes wrong, the answer is never `allowed: true`.
+async fn answer(shared: &Shared, call: Call, uri: &Uri, headers: &HeaderMap, body: Body) -> Response {
+    let deadline = deadline(uri);
+    let decided = AssertUnwindSafe(tokio::time::timeout(deadline, bounded(shared, call, headers, body))).catch_unwind();
+    let mut response = match decided.await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => put_off("there was not enough time to decide"),
+        Err(_) => {
+            tracing::error!("a bug: the call panicked; it is not let in");
+            (StatusCode::INTERNAL_SERVER_ERROR, "this is a bug in breakglass: see the webhook's log\n").into_response()
+        }
+    };
+    if shared.health.is_stopping() {
+        // The API server keeps connections for 90 seconds: have it open the next one to another replica.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn bounded(shared: &Shared, call: Call, headers: &HeaderMap, body: Body) -> Response {
+    if let Some(why) = shared.health.cannot_decide() {
+        return put_off(&why);
+    }
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let size = length.unwrap_or(BODY_LIMIT);
+    if size > BODY_LIMIT {
+        return (StatusCode::PAYLOAD_TOO_LARGE, "no review is that large\n").into_response();
+    }
+    let permits = u32::try_from(size / 1024 + 1).unwrap_or(u32::MAX);
+    let Ok(_held) = shared.budget.try_acquire_many(permits) else {
+        return put_off("too many reviews at once");
+    };
+    match axum::body::to_bytes(body, size).await {
+        Ok(bytes) => decided(shared, call, bytes).await,
+        Err(error) => (StatusCode::BAD_REQUEST, format!("the review did not arrive whole: {error}\n")).into_response(),
+    }
+}
+
+async fn decided(shared: &Shared, call: Call, bytes: Bytes) -> Response {
+    let begun = Instant::now();
+    let Asked { uid, write } = match review::read(&bytes) {
+        Ok(asked) => asked,
+        Err(malformed) => {
+            tracing::warn!("{malformed}");
+            return (StatusCode::BAD_REQUEST, format!("{malformed}\n")).into_response();
+        }
+    };
+    let outcome = match call {
+        Call::Stamp => shared.admission.stamp(&write).await,
+        Call::Gate => shared.admission.gate(&write).await,
+    };
+    log(call, &uid, &write, &outcome, begun.elapsed());
+    match outcome.and_then(|outcome| outcome.answer.write(&uid).map_err(|error| Unavailable(error.into()))) {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(unavailable) => put_off(&unavailable.to_string()),
+    }
+}
+
+/// The API server tries again after a second, within its timeout; without the header it would fail at once.
+fn put_off(why: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], format!("{why}\n")).into_response()
+}
+
+/// What the API server has left, which it says as `?timeout=5s`.
+fn deadline(uri: &Uri) -> Duration {
+    let said = uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("timeout="));
+    let seconds = said.and_then(|text| text.strip_suffix('s')?.parse::<u64>().ok()).filter(|&seconds| seconds > 0);
+    seconds.map_or(DEFAULT_DEADLINE, Duration::from_secs).min(LONGEST_DEADLINE)
+}
+
+/// One line a decision. Never bodies.
+fn log(call: Call, uid: &str, write: &Write<'_>, outcome: &Result<Outcome, Unavailable>, took: Duration) {
+    let call = match call {
+        Call::Stamp => "stamp",
+        Call::Gate => "gate",
+    };
+    let (writer, decision, why) = match outcome {
+        Ok(outcome) => (outcome.writer.as_str(), outcome.decision, outcome.why.to_owned()),
+        Err(unavailable) => ("", "Unavailable", unavailable.to_string()),
+    };
+    tracing::info!(
+        call,
+        uid,
+        user = write.requester.user,
+        writer,
+        operation = write.operation().as_str(),
+        resource = write.resource.qualified(),
+        subresource = write.resource.subresource.as_deref().unwrap_or_default(),
+        namespace = write.namespace.as_deref().unwrap_or_default(),
+        name = write.display_name(),
+        dry_run = write.dry_run,
+        decision,
+        why,
+        milliseconds = took.as_secs_f64() * 1_000.0,
+        "decided"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_what_the_api_server_says_within_reason() {
+        for (uri, seconds) in [
+            ("/gate?timeout=5s", 5),
+            ("/gate?a=b&timeout=7s", 7),
+            ("/gate", 10),
+            ("/gate?timeout=0s", 10),
+            ("/gate?timeout=abc", 10),
+            ("/gate?timeout=-1s", 10),
+            ("/gate?timeout=99999s", 30),
+        ] {
+            assert_eq!(deadline(&uri.parse().unwrap()), Duration::from_secs(seconds), "{uri}");
+        }
+    }
+}
