@@ -1,0 +1,272 @@
+//! `list`: changes and stamped objects, one row each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use breakglass::api::{Span, Timestamp};
+use breakglass::stamp;
+use clap::Args;
+use futures::StreamExt;
+use serde_json::json;
+
+use crate::Exit;
+use crate::cli::Output;
+use crate::ctx::Ctx;
+use crate::discover::discover;
+use crate::error::Result;
+use crate::follow::Follow;
+use crate::ledger::{self, Keep, Record, Which};
+use crate::print::table::Widths;
+use crate::print::{Printer, object};
+use crate::row_state::RowState;
+use crate::rows::{COLUMNS, Row, WIDE_COLUMNS, join, unknown_changes};
+use crate::scan::{PARALLEL, Scan, Where, scan};
+
+/// See what was changed, and is not settled
+///
+/// One row for each direct write: those under a token, from the ledger, until
+/// they are settled; and objects that carry a stamp without a record, such as
+/// those written where no token is needed (noted). All namespaces that you can
+/// read are looked at; -n narrows.
+///
+/// Examples:
+///   kubectl breakglass list
+///   kubectl breakglass list -n prod --incident INC-123 -o wide
+///   kubectl breakglass list --state pending,deferred --since 24h
+///   kubectl breakglass list --count --exit-code   # in CI: 3 when owed
+#[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment, visible_alias = "ls")]
+pub struct ListArgs {
+    /// Only this incident
+    #[arg(long)]
+    pub incident: Option<String>,
+    /// Only what this user wrote
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Only these states; settled ones are hidden unless asked for
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub state: Vec<RowState>,
+    /// Only what was written in this time, such as 24h
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Span>,
+    /// Print only how many there are
+    #[arg(long, conflicts_with = "watch")]
+    pub count: bool,
+    /// Exit with 3 when something is owed
+    #[arg(long, conflicts_with = "watch")]
+    pub exit_code: bool,
+    /// Go on, and print what is new
+    #[arg(short = 'w', long)]
+    pub watch: bool,
+}
+
+/// Lists.
+///
+/// # Errors
+/// When the ledger cannot be read, why. What only makes the list shorter is said, and ends with exit code 1.
+pub async fn list(ctx: &mut Ctx<'_>, args: &ListArgs) -> Result<Exit> {
+    let found = find(ctx, args).await?;
+    let view = View::of(ctx, &found.rows);
+    print(ctx, args, &view, &found.rows)?;
+    for failure in &found.failures {
+        ctx.printer.say(&format!("warning: {failure}"));
+    }
+    if found.unreadable > 0 {
+        ctx.printer.say(&format!(
+            "note: you may not list {} in every namespace: objects written without a token may be missing; changes \
+             under a token are all here, from the ledger.",
+            plural(found.unreadable, "kind", "kinds")
+        ));
+    }
+    if args.watch {
+        follow(ctx, args, view, found).await?;
+        return Ok(Exit::Done);
+    }
+    Ok(match found.failures.is_empty() {
+        false => Exit::Half,
+        true if args.exit_code && found.rows.iter().any(Row::is_owed) => Exit::Owed,
+        true => Exit::Done,
+    })
+}
+
+fn plural(number: usize, one: &str, many: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {many}") }
+}
+
+/// What was found, and what was not.
+struct Found {
+    rows: Vec<Row>,
+    failures: Vec<String>,
+    unreadable: usize,
+    /// From where a watch goes on.
+    version: String,
+}
+
+async fn find(ctx: &Ctx<'_>, args: &ListArgs) -> Result<Found> {
+    let (which, keep) = (which(ctx, args), keep(ctx.output()));
+    let selector = match &ctx.flags.selector {
+        Some(labels) => format!("{},{labels}", stamp::STATE),
+        None => stamp::STATE.to_owned(),
+    };
+    let place = if which.namespaces.is_empty() { Where::Everywhere } else { Where::In(which.namespaces.clone()) };
+    let (ledger, live) = futures::join!(ledger::read(&ctx.cluster, &which, keep), async {
+        let kinds = discover(&ctx.cluster).await?;
+        Ok(scan(&ctx.cluster, &kinds, &place, &selector).await)
+    });
+    let (ledger, mut live): (_, Scan) = (ledger?, live?);
+    live.failures.extend(ledger.failures);
+    let mut records = ledger.records;
+    if let Some(labels) = &ctx.flags.selector {
+        keep_selected(ctx, labels, &mut records, &live).await?;
+    }
+    let known: BTreeSet<String> = records.iter().map(|record| record.name.clone()).collect();
+    records.extend(look_up(ctx, unknown_changes(&records, &live.stamped), keep).await);
+    let mut rows = join(records, live.stamped);
+    let earliest = args.since.map(|span| Timestamp::new(ctx.now() - span.delta()));
+    rows.retain(|row| is_asked_for(row, args, earliest));
+    // A record that was looked up by name may lie outside of what was asked for.
+    let elsewhere = |row: &Row| row.change_name.as_ref().is_some_and(|name| !known.contains(name));
+    rows.retain(|row| {
+        let inside = row.namespace.as_ref().is_some_and(|namespace| which.namespaces.contains(namespace));
+        which.namespaces.is_empty() || inside || !elsewhere(row)
+    });
+    Ok(Found { rows, failures: live.failures, unreadable: live.unreadable.len(), version: ledger.version })
+}
+
+fn which(ctx: &Ctx<'_>, args: &ListArgs) -> Which {
+    let namespaces = if ctx.flags.all_namespaces { Vec::new() } else { ctx.flags.namespaces.clone() };
+    Which {
+        incident: args.incident.clone(),
+        namespaces,
+        user: args.user.clone(),
+        settled: args.state.contains(&RowState::Settled),
+    }
+}
+
+/// Bodies are kept only for who prints them.
+fn keep(output: Output) -> Keep {
+    match output {
+        Output::Json | Output::Yaml => Keep::Whole,
+        Output::Table | Output::Wide | Output::Name => Keep::Lines,
+    }
+}
+
+/// `-l` means labels of the objects that were written to, and of the records.
+async fn keep_selected(ctx: &Ctx<'_>, labels: &str, records: &mut Vec<Record>, live: &Scan) -> Result<()> {
+    let selected = ledger::names_selected(&ctx.cluster, labels).await?;
+    let uids: BTreeSet<&str> = live.stamped.iter().map(|object| object.uid.as_str()).collect();
+    records.retain(|record| {
+        let uid = record.change.spec.target.uid.as_deref();
+        selected.contains(&record.name) || uid.is_some_and(|uid| uids.contains(uid))
+    });
+    Ok(())
+}
+
+/// Records that stamps name and the LIST did not return: settled since, or gone, or elsewhere.
+async fn look_up(ctx: &Ctx<'_>, names: BTreeSet<String>, keep: Keep) -> Vec<Record> {
+    let found = futures::stream::iter(names)
+        .map(|name| async move { ledger::named(&ctx.cluster, &name, keep).await })
+        .buffer_unordered(PARALLEL);
+    // What cannot be looked up stays a stamp without a record, which is what is known of it.
+    found.filter_map(|record| async move { record.ok().flatten() }).collect().await
+}
+
+fn is_asked_for(row: &Row, args: &ListArgs, earliest: Option<Timestamp>) -> bool {
+    let state = if args.state.is_empty() { row.state != RowState::Settled } else { args.state.contains(&row.state) };
+    state
+        && args.incident.as_ref().is_none_or(|incident| row.incident.as_ref() == Some(incident))
+        && args.user.as_ref().is_none_or(|user| row.user == *user)
+        && earliest.is_none_or(|earliest| row.time.is_some_and(|time| time >= earliest))
+}
+
+fn titles(columns: usize) -> Vec<&'static str> {
+    COLUMNS.into_iter().chain(WIDE_COLUMNS).take(columns).collect()
+}
+
+/// How rows become lines.
+#[derive(Clone)]
+struct View {
+    output: Output,
+    columns: usize,
+    widths: Widths,
+    now: chrono::DateTime<chrono::Utc>,
+}
+
+impl View {
+    fn of(ctx: &Ctx<'_>, rows: &[Row]) -> Self {
+        let (output, now) = (ctx.output(), ctx.now());
+        let columns = COLUMNS.len() + if output == Output::Wide { WIDE_COLUMNS.len() } else { 0 };
+        let cells: Vec<Vec<String>> = rows.iter().map(|row| row.cells(now)).collect();
+        let widths = Widths::of(&titles(columns), &cells);
+        Self { output, columns, widths, now }
+    }
+
+    fn header(&self) -> String {
+        self.widths.line(&titles(self.columns))
+    }
+
+    fn line(&self, row: &Row) -> String {
+        self.widths.line(&row.cells(self.now))
+    }
+
+    fn print(&self, printer: &mut Printer, row: &Row) -> Result<()> {
+        match self.output {
+            Output::Table | Output::Wide => printer.data(&self.line(row)),
+            Output::Name => printer.data(&row.full_name()),
+            Output::Json => object::json(printer, row),
+            Output::Yaml => {
+                printer.data("---")?;
+                object::yaml(printer, row)
+            }
+        }
+    }
+}
+
+fn print(ctx: &mut Ctx<'_>, args: &ListArgs, view: &View, rows: &[Row]) -> Result<()> {
+    if args.count {
+        return ctx.printer.data(&rows.len().to_string());
+    }
+    let document = || json!({"apiVersion": "v1", "kind": "List", "items": rows});
+    match view.output {
+        // Something that goes on cannot be one document.
+        Output::Json if !args.watch => object::json(ctx.printer, &document()),
+        Output::Yaml if !args.watch => object::yaml(ctx.printer, &document()),
+        Output::Table | Output::Wide if rows.is_empty() && !args.watch => {
+            ctx.printer.say(nothing(args));
+            Ok(())
+        }
+        Output::Table | Output::Wide | Output::Json | Output::Yaml | Output::Name => {
+            if matches!(view.output, Output::Table | Output::Wide) {
+                ctx.printer.data(&view.header())?;
+            }
+            rows.iter().try_for_each(|row| view.print(ctx.printer, row))
+        }
+    }
+}
+
+fn nothing(args: &ListArgs) -> &'static str {
+    let narrowed = args.incident.is_some() || args.user.is_some() || !args.state.is_empty() || args.since.is_some();
+    if narrowed {
+        "Nothing like that is on the list."
+    } else {
+        "Nothing is owed: there is no direct write that is not settled."
+    }
+}
+
+async fn follow(ctx: &mut Ctx<'_>, args: &ListArgs, view: View, found: Found) -> Result<()> {
+    let seen: BTreeMap<String, RowState> =
+        found.rows.iter().filter_map(|row| Some((row.change_name.clone()?, row.state))).collect();
+    // A record that becomes settled leaves a narrower watch without a word.
+    let which = Which { settled: true, ..which(ctx, args) };
+    let cluster = ctx.cluster.clone();
+    let follow = Follow { cluster: &cluster, which, keep: keep(view.output), seen, version: found.version };
+    follow
+        .run(|row| {
+            let now = ctx.now();
+            let earliest = args.since.map(|span| Timestamp::new(now - span.delta()));
+            if is_asked_for(&row, args, earliest) {
+                return View { now, ..view.clone() }.print(ctx.printer, &row);
+            }
+            Ok(())
+        })
+        .await
+}

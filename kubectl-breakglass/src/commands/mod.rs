@@ -1,0 +1,18 @@
+//! The commands, in the order of an incident.
+
+// Let me write.
+pub mod open;
+// Open, run one command, close.
+pub mod run;
+// Who am I, what may I write to, what do I owe.
+pub mod status;
+// What was changed, and is not settled.
+pub mod list;
+// End a token early, say what is still owed.
+pub mod close;
+// The policy in force.
+pub mod policy;
+// Plugin and webhook.
+pub mod version;
+// The script of a shell.
+pub mod completion;

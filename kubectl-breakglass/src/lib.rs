@@ -1,0 +1,140 @@
+//! The kubectl plugin: open a token, write, see what is owed, close.
+//!
+//! `run` is the whole path: words from the command line, one call into `commands`, an exit code.
+
+// The command tree in the order of an incident, and kubectl's own global flags.
+pub mod cli;
+// What a command needs: the cluster, the clock, where to print.
+pub mod ctx;
+// From flags and kubeconfig to a client.
+pub mod connect;
+// One question to the API server.
+mod ask;
+// What went wrong, in a sentence, with what to do about it.
+pub mod error;
+// From an error of the API server to that sentence.
+pub mod explain;
+// The policy in force.
+pub mod in_force;
+// What a token is asked for: flags, policy and namespaces agree before anything is sent.
+pub mod request;
+// Tokens in the cluster: whose, how long, opened and closed.
+pub mod tokens;
+// The records in the cluster.
+pub mod ledger;
+// Every kind that can be listed.
+pub mod discover;
+// What I may list, and where.
+pub mod rights;
+// Every object that carries a stamp.
+pub mod scan;
+// What is still to be done about a write.
+pub mod row_state;
+// Records and stamped objects, joined to one row each.
+pub mod rows;
+// New records, as they come.
+pub mod follow;
+// One file a command.
+pub mod commands;
+// stdout is data, stderr is talk.
+pub mod print;
+// What the shell offers after Tab.
+pub mod complete;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::Parser;
+
+pub use print::Io;
+
+use cli::{Cli, Command};
+use ctx::Ctx;
+use error::{CommandError, Result};
+use print::Printer;
+
+/// The name under which kubectl asks for completion.
+const COMPLETION_NAME: &str = "kubectl_complete-breakglass";
+
+/// What a command that did not fail ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All is done.
+    Done,
+    /// Half of it failed; what did was said on stderr.
+    Half,
+    /// There is something to act on.
+    Owed,
+    /// Another command's own code.
+    Of(u8),
+}
+
+impl Exit {
+    /// The code that the process ends with.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Half => 1,
+            Self::Owed => 3,
+            Self::Of(code) => code,
+        }
+    }
+}
+
+/// Runs one command line to its end and returns the exit code.
+pub fn run(argv: Vec<OsString>, io: Io) -> u8 {
+    let (mut printer, input) = io.split();
+    if is_completion(&argv) {
+        return complete::for_kubectl(argv.into_iter().skip(1).collect(), &mut printer).code();
+    }
+    let outcome = match Cli::try_parse_from(&argv) {
+        Ok(cli) => start(cli, &mut printer, input),
+        Err(error) => return cli::report(&error, &argv, &mut printer),
+    };
+    match outcome {
+        Ok(exit) => exit.code(),
+        Err(error) => error.report(&mut printer),
+    }
+}
+
+/// Starts what the commands run on.
+fn start(cli: Cli, printer: &mut Printer, input: print::Input) -> Result<Exit> {
+    // A second provider in the tree would make every TLS connection ask which; the answer is always this one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::failed(format!("the program could not start: {error}")))?;
+    let outcome = runtime.block_on(dispatch(cli, printer, input));
+    // A request that was given up must not hold the exit.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Result<Exit> {
+    let Cli { flags, command } = cli;
+    match command {
+        Command::Completion(args) => return commands::completion::completion(&args, printer),
+        Command::Version(args) => return commands::version::version(&args, &flags, printer).await,
+        _ => {}
+    }
+    let cluster = connect::connect(&flags).await?;
+    let ctx = &mut Ctx { flags, cluster, printer, input };
+    match command {
+        Command::Open(args) => commands::open::open(ctx, args).await,
+        Command::Run(args) => commands::run::run(ctx, args).await,
+        Command::Status(args) => commands::status::status(ctx, &args).await,
+        Command::List(args) => commands::list::list(ctx, &args).await,
+        Command::Close(args) => commands::close::close(ctx, &args).await,
+        Command::Policy(args) => commands::policy::policy(ctx, &args).await,
+        Command::Version(_) | Command::Completion(_) => Ok(Exit::Done),
+    }
+}
+
+fn is_completion(argv: &[OsString]) -> bool {
+    let name = argv.first().and_then(|program| Path::new(program).file_stem());
+    name.is_some_and(|name| name == COMPLETION_NAME)
+}
+
+#[cfg(test)]
+mod tests;

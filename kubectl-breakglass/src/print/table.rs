@@ -1,0 +1,62 @@
+//! Tables as kubectl prints them: no borders, three spaces between columns, nothing after the last.
+
+/// The space between two columns.
+const GUTTER: usize = 3;
+
+/// How wide each column is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Widths(Vec<usize>);
+
+impl Widths {
+    /// Wide enough for the header and all rows.
+    pub fn of(header: &[&str], rows: &[Vec<String>]) -> Self {
+        let mut widths: Vec<usize> = header.iter().map(|title| title.chars().count()).collect();
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        Self(widths)
+    }
+
+    /// One row as a line. A cell that is empty is shown as `-`, so that columns can be cut by spaces.
+    pub fn line<S: AsRef<str>>(&self, cells: &[S]) -> String {
+        let mut line = String::new();
+        for (width, cell) in self.0.iter().zip(cells) {
+            let cell = printable(cell.as_ref());
+            let fill = (width + GUTTER).saturating_sub(cell.chars().count()).max(1);
+            line.push_str(&cell);
+            line.extend(std::iter::repeat_n(' ', fill));
+        }
+        line.trim_end().to_owned()
+    }
+}
+
+/// What other people wrote may hold escapes that a terminal would obey.
+pub fn printable(text: &str) -> String {
+    if text.is_empty() {
+        return "-".to_owned();
+    }
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_nothing_trails() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let rows = [row(["INC-1", "", "12m"]), row(["INC-22222", "prod", "2h5m"])];
+        let widths = Widths::of(&["INCIDENT", "NAMESPACE", "AGE"], &rows);
+        let lines: Vec<String> = rows.iter().map(|row| widths.line(row)).collect();
+        assert_eq!(widths.line(&["INCIDENT", "NAMESPACE", "AGE"]), "INCIDENT    NAMESPACE   AGE");
+        assert_eq!(lines, ["INC-1       -           12m", "INC-22222   prod        2h5m"]);
+        assert_eq!(widths.line(&["a-name-that-came-later", "x", "y"]), "a-name-that-came-later x           y");
+    }
+
+    #[test]
+    fn a_name_cannot_drive_the_terminal() {
+        assert_eq!(printable("a\u{1b}[31mb\nc"), "a?[31mb?c");
+    }
+}

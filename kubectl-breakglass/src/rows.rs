@@ -1,0 +1,356 @@
+//! Rows: records and stamped objects, joined to one row each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use breakglass::api::Timestamp;
+use breakglass::stamp;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::discover::dotted;
+use crate::ledger::Record;
+use crate::print::age;
+use crate::row_state::RowState;
+use crate::scan::Stamped;
+
+/// What was written to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RowTarget {
+    /// Group and version.
+    pub api_version: String,
+    /// The kind.
+    pub kind: String,
+    /// The plural name.
+    pub resource: String,
+    /// The namespace, if it lives in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The name.
+    pub name: String,
+    /// The uid, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+}
+
+impl RowTarget {
+    /// `deployment.apps/api`.
+    pub fn short(&self) -> String {
+        let group = self.api_version.split_once('/').map_or("", |(group, _)| group);
+        format!("{}/{}", dotted(&self.kind.to_lowercase(), group), self.name)
+    }
+}
+
+/// One direct write: a record, or an object with a stamp that no record stands behind.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    /// The incident.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incident: Option<String>,
+    /// Who wrote.
+    pub user: String,
+    /// When.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
+    /// The environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// The namespace, if the object lives in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// What was written to.
+    pub target: RowTarget,
+    /// What was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// The field manager.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manager: Option<String>,
+    /// What is still to be done about it.
+    pub state: RowState,
+    /// The token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Until when somebody has to decide.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decide_by: Option<Timestamp>,
+    /// Who owns the object in Git.
+    #[serde(skip)]
+    pub owner: Option<String>,
+    /// The record's name, where there is one.
+    #[serde(skip)]
+    pub change_name: Option<String>,
+    /// The whole record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<Value>,
+}
+
+/// The columns of the table.
+pub const COLUMNS: [&str; 7] = ["INCIDENT", "NAMESPACE", "OBJECT", "OPERATION", "USER", "STATE", "AGE"];
+
+/// The columns that `-o wide` adds.
+pub const WIDE_COLUMNS: [&str; 6] = ["ENVIRONMENT", "TOKEN", "CHANGE", "MANAGER", "OWNER", "DECIDE-BY"];
+
+impl Row {
+    /// A record as a row.
+    pub fn of_record(record: Record) -> Self {
+        let spec = record.change.spec;
+        let target = spec.target;
+        Self {
+            incident: Some(spec.incident),
+            user: spec.user,
+            time: Some(spec.time),
+            environment: Some(spec.environment),
+            namespace: target.namespace.clone(),
+            target: RowTarget {
+                api_version: target.api_version,
+                kind: target.kind,
+                resource: target.resource,
+                namespace: target.namespace,
+                name: target.name,
+                uid: target.uid,
+            },
+            operation: Some(spec.operation.as_str().to_owned()),
+            manager: spec.manager,
+            state: RowState::of_phase(record.change.status.and_then(|status| status.phase)),
+            token: Some(spec.token),
+            decide_by: Some(spec.decide_by),
+            owner: spec.engine_owner,
+            change_name: Some(record.name),
+            change: record.whole,
+        }
+    }
+
+    /// A stamp that no record stands behind.
+    fn of_stamped(object: Stamped) -> Self {
+        let annotation = |key: &str| object.annotations.get(key).filter(|value| !value.is_empty()).cloned();
+        Self {
+            incident: annotation(stamp::INCIDENT),
+            user: annotation(stamp::USER).unwrap_or_default(),
+            time: annotation(stamp::TIME).and_then(|time| time.parse().ok()),
+            environment: None,
+            namespace: object.namespace.clone(),
+            operation: annotation(stamp::OPERATION),
+            manager: annotation(stamp::MANAGER),
+            state: RowState::of_label(&object.state),
+            token: annotation(stamp::TOKEN),
+            decide_by: None,
+            owner: None,
+            change_name: None,
+            change: None,
+            target: RowTarget {
+                api_version: object.kind.resource.api_version,
+                kind: object.kind.resource.kind,
+                resource: object.kind.resource.plural,
+                namespace: object.namespace,
+                name: object.name,
+                uid: Some(object.uid),
+            },
+        }
+    }
+
+    /// Whether somebody still has to do something about it.
+    pub fn is_owed(&self) -> bool {
+        !matches!(self.state, RowState::Settled | RowState::Noted)
+    }
+
+    /// `breakglasschange.breakglass.dev/<name>`, or the object where there is no record.
+    pub fn full_name(&self) -> String {
+        match &self.change_name {
+            Some(name) => format!("breakglasschange.breakglass.dev/{name}"),
+            None => self.target.short(),
+        }
+    }
+
+    /// The cells of the table, those of `-o wide` included.
+    pub fn cells(&self, now: DateTime<Utc>) -> Vec<String> {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        vec![
+            text(&self.incident),
+            text(&self.namespace),
+            self.target.short(),
+            text(&self.operation),
+            self.user.clone(),
+            // As wide as the longest state: with --watch, other states come later.
+            format!("{:<8}", self.state.as_str()),
+            self.time.map(|time| age::since(time.instant(), now)).unwrap_or_default(),
+            text(&self.environment),
+            text(&self.token),
+            text(&self.change_name),
+            text(&self.manager),
+            text(&self.owner),
+            self.decide_by.map(|time| time.to_string()).unwrap_or_default(),
+        ]
+    }
+}
+
+/// The names of records that stamps speak of and that are not among `records`.
+pub fn unknown_changes(records: &[Record], stamped: &[Stamped]) -> BTreeSet<String> {
+    let known: BTreeSet<&str> = records.iter().map(|record| record.name.as_str()).collect();
+    let named = stamped.iter().filter_map(|object| object.annotations.get(stamp::CHANGE));
+    named.filter(|name| !known.contains(name.as_str())).cloned().collect()
+}
+
+/// One row for each record, and one for each stamped object that no record stands behind, oldest first.
+pub fn join(records: Vec<Record>, stamped: Vec<Stamped>) -> Vec<Row> {
+    let by_name: BTreeMap<&str, &Record> = records.iter().map(|record| (record.name.as_str(), record)).collect();
+    let mut landed = BTreeSet::new();
+    let mut rows = Vec::new();
+    for object in stamped {
+        let record = object.annotations.get(stamp::CHANGE).and_then(|name| by_name.get(name.as_str()));
+        match record {
+            Some(record) if is_target(record, &object) => {
+                landed.insert(record.name.clone());
+            }
+            _ => rows.push(Row::of_stamped(object)),
+        }
+    }
+    rows.extend(records.into_iter().map(|record| {
+        let seen = landed.contains(&record.name);
+        let mut row = Row::of_record(record);
+        if seen && row.state == RowState::Admitted {
+            row.state = RowState::Pending;
+        }
+        row
+    }));
+    let key = |row: &Row| (row.time, row.target.short(), row.change_name.clone());
+    rows.sort_by_key(key);
+    rows
+}
+
+/// Whether this is the object that the record is about, and not one that has its stamp from it.
+fn is_target(record: &Record, object: &Stamped) -> bool {
+    let target = &record.change.spec.target;
+    match &target.uid {
+        Some(uid) => *uid == object.uid,
+        None => {
+            target.kind == object.kind.resource.kind
+                && target.name == object.name
+                && target.namespace == object.namespace
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Keep, read_record};
+    use serde_json::json;
+
+    fn record(name: &str, uid: &str, phase: Option<&str>) -> Record {
+        let mut object = json!({
+            "metadata": {"name": name},
+            "spec": {"token": "inc-1-bcdfg", "incident": "INC-1", "user": "alice@example.com",
+                "time": "2026-11-20T12:00:00Z", "environment": "prod", "operation": "Update",
+                "manager": "kubectl-edit", "before": {"spec": {}}, "decideBy": "2026-11-21T12:00:00Z",
+                "target": {"apiVersion": "apps/v1", "kind": "Deployment", "resource": "deployments",
+                    "namespace": "prod", "name": "api", "uid": uid}},
+        });
+        if let Some(phase) = phase {
+            object["status"] = json!({"phase": phase});
+        }
+        read_record(serde_json::from_value(object).unwrap(), Keep::Lines).unwrap()
+    }
+
+    fn stamped(uid: &str, change: Option<&str>, state: &str) -> Stamped {
+        let resource = kube::api::ApiResource {
+            group: "apps".into(),
+            version: "v1".into(),
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            plural: "deployments".into(),
+        };
+        let mut annotations = BTreeMap::from([
+            (stamp::USER, "bob@example.com".to_owned()),
+            (stamp::TIME, "2026-11-20T11:00:00Z".to_owned()),
+            (stamp::OPERATION, "Create".to_owned()),
+        ]);
+        annotations.extend(change.map(|change| (stamp::CHANGE, change.to_owned())));
+        Stamped {
+            kind: crate::discover::Kind { resource, namespaced: true },
+            namespace: Some("prod".into()),
+            name: "api".into(),
+            uid: uid.into(),
+            annotations,
+            state: state.into(),
+        }
+    }
+
+    #[track_caller]
+    fn check(records: Vec<Record>, objects: Vec<Stamped>, expected: &[(Option<&str>, &str)]) {
+        let rows = join(records, objects);
+        let found: Vec<_> = rows.iter().map(|row| (row.change_name.as_deref(), row.state.as_str())).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_record_and_the_object_that_carries_its_name_are_one_row() {
+        check(vec![record("c1", "u", None)], vec![stamped("u", Some("c1"), "pending")], &[(Some("c1"), "pending")]);
+        check(
+            vec![record("c1", "u", Some("Deferred"))],
+            vec![stamped("u", Some("c1"), "deferred")],
+            &[(Some("c1"), "deferred")],
+        );
+    }
+
+    #[test]
+    fn what_was_not_seen_is_admitted_and_what_was_deleted_is_a_row() {
+        check(vec![record("c1", "u", None)], vec![], &[(Some("c1"), "admitted")]);
+        check(vec![record("c1", "u", Some("Pending"))], vec![], &[(Some("c1"), "pending")]);
+    }
+
+    #[test]
+    fn several_changes_of_one_object_are_several_rows() {
+        check(
+            vec![record("c1", "u", Some("Pending")), record("c2", "u", None)],
+            vec![stamped("u", Some("c2"), "pending")],
+            &[(Some("c1"), "pending"), (Some("c2"), "pending")],
+        );
+    }
+
+    #[test]
+    fn a_stamp_without_its_record_is_a_row_of_its_own() {
+        check(vec![], vec![stamped("u", None, "noted")], &[(None, "noted")]);
+        check(vec![], vec![stamped("u", Some("lost"), "pending")], &[(None, "pending")]);
+        check(
+            vec![record("c1", "u", None)],
+            vec![stamped("another", Some("c1"), "pending")],
+            &[(None, "pending"), (Some("c1"), "admitted")],
+        );
+        let unknown = unknown_changes(&[record("c1", "u", None)], &[stamped("u", Some("c2"), "pending")]);
+        assert_eq!(unknown, BTreeSet::from(["c2".to_owned()]));
+    }
+
+    #[test]
+    fn a_row_reads_as_json_and_as_cells() {
+        let rows = join(vec![record("c1", "u", None)], vec![stamped("v", None, "noted")]);
+        let noted = json!({"user": "bob@example.com", "time": "2026-11-20T11:00:00Z", "namespace": "prod",
+            "operation": "Create", "state": "noted", "target": {"apiVersion": "apps/v1", "kind": "Deployment",
+                "resource": "deployments", "namespace": "prod", "name": "api", "uid": "v"}});
+        assert_eq!(serde_json::to_value(&rows[0]).unwrap(), noted);
+        let now = "2026-11-20T12:05:00Z".parse().unwrap();
+        assert_eq!(
+            rows[1].cells(now),
+            [
+                "INC-1",
+                "prod",
+                "deployment.apps/api",
+                "Update",
+                "alice@example.com",
+                "admitted",
+                "5m",
+                "prod",
+                "inc-1-bcdfg",
+                "c1",
+                "kubectl-edit",
+                "",
+                "2026-11-21T12:00:00Z"
+            ]
+        );
+        assert_eq!(rows[0].full_name(), "deployment.apps/api");
+        assert_eq!(rows[1].full_name(), "breakglasschange.breakglass.dev/c1");
+        assert!(rows[1].is_owed() && !rows[0].is_owed());
+    }
+}
