@@ -8,7 +8,7 @@ use crate::engine::Owner;
 use crate::rules::Rules;
 use crate::seal::Key;
 use crate::stamp::State;
-use crate::write::{Object, Verb, Write};
+use crate::write::{Object, Resource, Verb, Write};
 
 /// The label of a record that names its incident.
 pub const INCIDENT_LABEL: &str = "breakglass.dev/incident";
@@ -63,7 +63,7 @@ pub fn record(write: &Write<'_>, name: &str, circumstances: Circumstances<'_>) -
         engine_owner: owner.map(|owner| owner.to_string()),
         target: Target {
             api_version: write.resource.api_version(),
-            kind: write.resource.kind.clone(),
+            kind: kind_of_target(&write.resource),
             resource: write.resource.plural.clone(),
             namespace: write.namespace.clone().filter(|_| !write.resource.is_namespace()),
             name: write.object_name().to_owned(),
@@ -86,6 +86,23 @@ pub fn record(write: &Write<'_>, name: &str, circumstances: Circumstances<'_>) -
     let mut change = BreakglassChange::new(name, spec);
     change.metadata.labels = Some(labels);
     change
+}
+
+/// The kind of the object that a write goes to. A write to a subresource carries another kind (Scale, Eviction, …); of our
+/// own knowledge we name the parents that Kubernetes comes with, and for a custom one say what the review says.
+fn kind_of_target(resource: &Resource) -> String {
+    let parent = match (resource.group.as_str(), resource.plural.as_str()) {
+        _ if resource.subresource.is_none() => None,
+        ("", "pods") => Some("Pod"),
+        ("", "services") => Some("Service"),
+        ("", "namespaces") => Some("Namespace"),
+        ("", "replicationcontrollers") => Some("ReplicationController"),
+        ("apps", "deployments") => Some("Deployment"),
+        ("apps", "replicasets") => Some("ReplicaSet"),
+        ("apps", "statefulsets") => Some("StatefulSet"),
+        _ => None,
+    };
+    parent.unwrap_or(&resource.kind).to_owned()
 }
 
 type Bodies = (Option<Value>, Vec<crate::api::PatchStep>, bool);
@@ -169,7 +186,7 @@ fn hide(value: &mut Value, key: &Key) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::write::{Requester, Resource};
+    use crate::write::Requester;
     use serde_json::value::RawValue;
 
     const CANARY: &str = "Y2FuYXJ5";

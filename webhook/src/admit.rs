@@ -123,9 +123,10 @@ impl Admission {
             return Answer::refuse(NOT_STAMPED);
         };
         let change = record(write, &name, circumstances);
-        if !write.dry_run
-            && let Err(error) = ledger::keep(self.cluster.client(), &change).await
-        {
+        if write.dry_run {
+            return warn(format!("let in under {}; a dry run leaves no record", token.name_any()));
+        }
+        if let Err(error) = ledger::keep(self.cluster.client(), &change).await {
             tracing::error!("keeping the record {name}: {error:#}");
             return Answer::refuse(format!(
                 "this write is not let in, because its record cannot be kept: {error:#}. Try again; if it stays so: \
@@ -197,15 +198,13 @@ impl Scene {
     /// Makes sure that the token which would let the write in is still what the watch told. One that was closed a moment
     /// ago lets nothing in, on any replica.
     async fn confirm(&mut self, admission: &Admission, write: &Write<'_>) -> Result<(), Unavailable> {
-        // The stamp names the token that was chosen a moment ago; a newer one would not fit it.
         let keys = stamp::Keys::of_object(write.after.as_ref());
-        if let Some(named) = keys.annotation(stamp::TOKEN)
-            && let Some(token) = self.tokens.iter().find(|token| token.name_any() == named).cloned()
-        {
-            let others = std::mem::replace(&mut self.tokens, vec![token]);
-            if !matches!(self.decide(write), Decision::Admit { .. }) {
-                self.tokens = others;
+        if let Some(named) = keys.annotation(stamp::TOKEN) {
+            // Another replica may have stamped under a token that was opened a moment ago.
+            if !self.live && !self.tokens.iter().any(|token| token.name_any() == named) {
+                self.look_up(admission, write).await?;
             }
+            self.prefer(named, write);
         }
         if self.live {
             return Ok(());
@@ -221,6 +220,15 @@ impl Scene {
                 Ok(())
             }
             _ => self.look_up(admission, write).await,
+        }
+    }
+
+    /// Decides by the token that the stamp names, where that one lets the write in: a newer one would not fit the stamp.
+    fn prefer(&mut self, named: &str, write: &Write<'_>) {
+        let Some(token) = self.tokens.iter().find(|token| token.name_any() == named).cloned() else { return };
+        let all = std::mem::replace(&mut self.tokens, vec![token]);
+        if !matches!(self.decide(write), Decision::Admit { .. }) {
+            self.tokens = all;
         }
     }
 

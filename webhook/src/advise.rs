@@ -20,7 +20,7 @@ pub async fn on_admission(
     now: DateTime<Utc>,
 ) -> Vec<String> {
     let spec = &change.spec;
-    let left = (token.spec.expires_at.instant() - now).num_minutes();
+    let left = minutes_left(token, now);
     let mut warnings = vec![format!(
         "{}: let in under {} ({left}m left), recorded as {}. Decide by {}: kubectl breakglass list --incident {}",
         spec.incident,
@@ -34,6 +34,11 @@ pub async fn on_admission(
         warnings.push(format!("{owner} owns this object in Git and {}", owner.undoes(interval.as_deref())));
     }
     warnings
+}
+
+/// Rounded up: a token with seconds to live has a minute, not none.
+fn minutes_left(token: &BreakglassToken, now: DateTime<Utc>) -> i64 {
+    ((token.spec.expires_at.instant() - now).num_seconds() + 59) / 60
 }
 
 fn owner(change: &BreakglassChange) -> Option<Owner> {

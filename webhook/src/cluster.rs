@@ -1,7 +1,7 @@
 //! What we know of the cluster now: the policy, tokens by user, namespaces, changes by token; each from a watch, and asked
 //! for live where not knowing must not mean "no".
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -23,9 +23,12 @@ use tokio::sync::Notify;
 /// for five minutes; a token or a policy must not be that old.
 const WATCH_SECONDS: u32 = 30;
 
-/// The shortest time between two live lookups of one user's tokens. Together with sharing one answer among all who wait,
-/// it bounds what a flood of refused writes costs the API server: five requests a second for each user.
-const LOOKUP_INTERVAL: Duration = Duration::from_millis(200);
+/// How many live lookups of one user's tokens are made in a [`LOOKUP_WINDOW`] before the next one waits. A refused write
+/// makes two, one in each call. All who wait share one answer, so a flood of refused writes costs the API server no more
+/// than this for each user.
+const LOOKUPS: usize = 10;
+/// See [`LOOKUPS`].
+const LOOKUP_WINDOW: Duration = Duration::from_secs(1);
 
 /// How long the API server may take to answer what a write waits for.
 const LIVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -67,7 +70,16 @@ impl<T: Default> Cache<T> {
 
 type TokensByUser = HashMap<String, BTreeMap<String, BreakglassToken>>;
 type Labels = BTreeMap<String, String>;
-type Lookup = Arc<tokio::sync::Mutex<Option<(Instant, Vec<BreakglassToken>)>>>;
+type Lookup = Arc<tokio::sync::Mutex<Lookups>>;
+
+/// The last live lookups of one user's tokens.
+#[derive(Default)]
+struct Lookups {
+    /// When they were begun, the latest last; at most [`LOOKUPS`].
+    begun: VecDeque<Instant>,
+    /// What the latest one found.
+    tokens: Vec<BreakglassToken>,
+}
 
 /// What we know of the cluster.
 pub struct Cluster {
@@ -150,7 +162,7 @@ impl Cluster {
 
     /// The tokens of a user as the API server has them now.
     ///
-    /// One lookup serves everybody who has been waiting for it; see [`LOOKUP_INTERVAL`].
+    /// One lookup serves everybody who has been waiting for it; see [`LOOKUPS`].
     ///
     /// # Errors
     /// Where the API server does not answer in time.
@@ -163,12 +175,14 @@ impl Cluster {
             }
             lookups.entry(user.to_owned()).or_default().clone()
         };
-        let mut last = lookup.lock().await;
-        if let Some((begun, tokens)) = &*last {
-            if *begun >= asked {
-                return Ok(tokens.clone());
-            }
-            tokio::time::sleep_until((*begun + LOOKUP_INTERVAL).into()).await;
+        let mut lookups = lookup.lock().await;
+        if lookups.begun.back().is_some_and(|begun| *begun >= asked) {
+            return Ok(lookups.tokens.clone());
+        }
+        if lookups.begun.len() == LOOKUPS
+            && let Some(oldest) = lookups.begun.pop_front()
+        {
+            tokio::time::sleep_until((oldest + LOOKUP_WINDOW).into()).await;
         }
         let begun = Instant::now();
         let by_user = ListParams::default().fields(&format!("spec.user={user}"));
@@ -177,7 +191,8 @@ impl Cluster {
             .context("looking up tokens took too long")?
             .context("looking up tokens")?;
         let tokens: Vec<_> = list.items.into_iter().filter_map(parsed).collect();
-        *last = Some((begun, tokens.clone()));
+        lookups.begun.push_back(begun);
+        lookups.tokens.clone_from(&tokens);
         Ok(tokens)
     }
 

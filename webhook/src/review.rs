@@ -336,7 +336,8 @@ mod tests {
         for end in 0..whole.len() {
             assert!(read(&whole[..end]).is_err(), "cut at {end}");
         }
-        let cases: [(&str, fn(&mut Value)); 7] = [
+        type Change = fn(&mut Value);
+        let cases: [(&str, Change); 7] = [
             ("version", |review| review["apiVersion"] = json!("admission.k8s.io/v1beta1")),
             ("kind", |review| review["kind"] = json!("Pod")),
             ("no request", |review| review["request"] = Value::Null),

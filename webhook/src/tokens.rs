@@ -18,6 +18,9 @@ use crate::cluster::Cluster;
 /// How often tokens are looked at. Looking is in memory; only what differs is written.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// How long one round may take: hundreds of writes.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Keeps the status of tokens while it leads.
 pub async fn keep(cluster: Arc<Cluster>, leading: watch::Receiver<bool>, clock: fn() -> DateTime<Utc>) {
     let mut tick = tokio::time::interval(EVERY);
@@ -27,8 +30,10 @@ pub async fn keep(cluster: Arc<Cluster>, leading: watch::Receiver<bool>, clock: 
         if !*leading.borrow() {
             continue;
         }
-        if let Err(error) = round(&cluster, clock()).await {
-            tracing::warn!("keeping the status of tokens: {error:#}");
+        match tokio::time::timeout(ROUND_TIMEOUT, round(&cluster, clock())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("keeping the status of tokens: {error:#}"),
+            Err(_) => tracing::warn!("keeping the status of tokens took longer than {ROUND_TIMEOUT:?}"),
         }
     }
 }

@@ -10,6 +10,8 @@ fn manifests_hold_the_definitions_of_the_three_kinds() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/crds");
     for definition in [BreakglassPolicy::crd(), BreakglassToken::crd(), BreakglassChange::crd()] {
         let path = format!("{folder}/{}.yaml", definition.spec.names.plural);
+        let mut definition = serde_json::to_value(&definition).unwrap();
+        unwrap_lines(&mut definition);
         let text = format!(
             "# Generated from breakglass/src/api. Do not edit: UPDATE=1 cargo test -p breakglass\n{}",
             serde_saphyr::to_string(&definition).unwrap()
@@ -20,5 +22,21 @@ fn manifests_hold_the_definitions_of_the_three_kinds() {
         }
         let stored = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(stored == text, "{path} is not what the types say. Run: UPDATE=1 cargo test -p breakglass");
+    }
+}
+
+/// Comments are wrapped where the source is; `kubectl explain` wraps where the terminal is.
+fn unwrap_lines(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    serde_json::Value::String(text) if name == "description" => *text = text.replace('\n', " "),
+                    value => unwrap_lines(value),
+                }
+            }
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(unwrap_lines),
+        _ => {}
     }
 }

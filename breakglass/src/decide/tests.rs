@@ -104,7 +104,7 @@ fn a_prod_write_needs_a_live_token_of_its_writer_and_says_so_in_its_own_words() 
 
     check(&[], "NoToken", &format!("{ASKS}. Open one: {open}"));
     check(&[bobs.clone(), staging], "NoToken", &format!("{ASKS}. Open one: {open}"));
-    check(&[live.clone()], "Admit", "inc-123-aaaaa");
+    check(std::slice::from_ref(&live), "Admit", "inc-123-aaaaa");
     check(&[live.clone(), newer, bobs], "Admit", "inc-123-nnnnn");
     check(&[live.clone(), closed.clone(), expired.clone()], "Admit", "inc-123-aaaaa");
     check(

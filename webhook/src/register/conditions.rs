@@ -63,6 +63,11 @@ pub(super) fn is_guarded_namespace(rules: &Rules) -> String {
     any(ways)
 }
 
+/// True where the write is to this namespace, or in it.
+pub(super) fn is_namespace(name: &str) -> String {
+    all(vec!["has(request.namespace)".to_owned(), format!("request.namespace == {}", text(name))])
+}
+
 /// The values of the environment label that guard a namespace.
 pub(super) fn guarded_labels(rules: &Rules) -> Vec<String> {
     guarded(rules).filter_map(|environment| environment.namespace_label.clone()).collect()

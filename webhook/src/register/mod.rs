@@ -41,6 +41,9 @@ const VERSION_LABEL: &str = "app.kubernetes.io/version";
 /// sends those to no webhook), and five seconds is what a detection may take.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// How long one look may take, repairs included.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Keeps the configurations what the policy says.
 pub struct Registrar {
     client: Client,
@@ -89,7 +92,8 @@ impl Registrar {
                 continue;
             }
             let leads = *leading.borrow_and_update();
-            match self.look(leads).await {
+            let looked = tokio::time::timeout(LOOK_TIMEOUT, self.look(leads)).await;
+            match looked.unwrap_or_else(|_| Err(anyhow::anyhow!("the API server took longer than {LOOK_TIMEOUT:?}"))) {
                 Ok(registered) => {
                     self.registered.store(registered, Ordering::Release);
                     said.clear();

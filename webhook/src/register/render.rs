@@ -60,7 +60,10 @@ pub(super) fn validating(rules: &Rules, calls: &WebhookClientConfig, home: &str)
     let every = ["CREATE", "UPDATE", "DELETE", "CONNECT"];
     let namespaced = || vec![rule(&["*"], &RESOURCES, &every, "Namespaced")];
     let looked_at = || condition("is-looked-at", conditions::is_looked_at(rules));
+    let namespaces =
+        || vec![rule(&[""], &["namespaces", "namespaces/finalize"], &["CREATE", "UPDATE", "DELETE"], "Cluster")];
     let by_name = conditions::is_guarded_by_name(rules);
+    let guarded_namespace = conditions::is_guarded_namespace(rules);
     let elsewhere = names("NotIn", &[home]);
     let mut webhooks = vec![
         ValidatingWebhook {
@@ -77,14 +80,21 @@ pub(super) fn validating(rules: &Rules, calls: &WebhookClientConfig, home: &str)
         },
         ValidatingWebhook {
             match_conditions: Some(vec![
-                condition("is-guarded-namespace", conditions::is_guarded_namespace(rules)),
+                condition("is-not-home", format!("!({})", conditions::is_namespace(home))),
+                condition("is-guarded-namespace", guarded_namespace.clone()),
                 looked_at(),
             ]),
-            ..gate(
-                "namespace.breakglass.dev",
-                vec![rule(&[""], &["namespaces", "namespaces/finalize"], &["CREATE", "UPDATE", "DELETE"], "Cluster")],
-                calls,
-            )
+            ..gate("namespace.breakglass.dev", namespaces(), calls)
+        },
+        // As above: whoever removes our namespace while we are down must be able to.
+        ValidatingWebhook {
+            match_conditions: Some(vec![
+                condition("is-home", conditions::is_namespace(home)),
+                condition("is-guarded-namespace", guarded_namespace),
+                looked_at(),
+            ]),
+            failure_policy: Some("Ignore".to_owned()),
+            ..gate("home-namespace.breakglass.dev", namespaces(), calls)
         },
         ValidatingWebhook {
             match_conditions: Some(vec![condition("is-not-ours", conditions::is_not_ours())]),
