@@ -1,0 +1,86 @@
+//! kube-apiserver: how it is started, and the files that it and the controller-manager share.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+use rcgen::KeyPair;
+
+use crate::certs::{Authority, write_private};
+use crate::probe;
+use crate::process::{Group, Process};
+
+/// Who and what was asked for, and how it was answered, but no bodies: enough to follow a test through the log.
+const AUDIT_POLICY: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+";
+
+/// A running kube-apiserver.
+#[derive(Debug)]
+pub struct ApiServer {
+    /// The process.
+    pub process: Process,
+    /// Where clients reach it, with TLS, on loopback.
+    pub url: String,
+    /// The certificate that signed its own, PEM.
+    pub authority: PathBuf,
+    /// The private key that service account tokens are signed with, PEM.
+    pub token_key: PathBuf,
+}
+
+/// Starts kube-apiserver over the etcd at `etcd_url` and waits until it is ready.
+///
+/// Its certificates go to `directory`, its audit log beside the other logs in `logs`.
+///
+/// # Errors
+/// When it does not become ready: with the end of its log.
+pub fn start(
+    group: &Group,
+    program: &Path,
+    (directory, logs): (&Path, &Path),
+    (etcd_url, authority): (&str, &Authority),
+) -> Result<ApiServer> {
+    fs::create_dir_all(directory)?;
+    let write = |name: &str, text: &str| -> Result<PathBuf> {
+        let path = directory.join(name);
+        write_private(&path, text)?;
+        Ok(path)
+    };
+    let serving = authority.server(&["127.0.0.1", "localhost", "kubernetes.default.svc"])?;
+    let tokens = KeyPair::generate()?;
+    let ca = write("ca.crt", &authority.certificate())?;
+    let certificate = write("apiserver.crt", &serving.certificate)?;
+    let key = write("apiserver.key", &serving.key)?;
+    let token_key = write("service-accounts.key", &tokens.serialize_pem())?;
+    let token_public_key = write("service-accounts.pub", &tokens.public_key_pem())?;
+    let audit_policy = write("audit-policy.yaml", AUDIT_POLICY)?;
+
+    let port = probe::free_port()?;
+    let mut command = Command::new(program);
+    command
+        .arg(format!("--etcd-servers={etcd_url}"))
+        .arg("--bind-address=127.0.0.1")
+        .arg(format!("--secure-port={port}"))
+        .arg(format!("--cert-dir={}", directory.display()))
+        .arg(format!("--tls-cert-file={}", certificate.display()))
+        .arg(format!("--tls-private-key-file={}", key.display()))
+        .arg(format!("--client-ca-file={}", ca.display()))
+        .arg("--service-account-issuer=https://kubernetes.default.svc")
+        .arg(format!("--service-account-signing-key-file={}", token_key.display()))
+        .arg(format!("--service-account-key-file={}", token_public_key.display()))
+        .arg("--service-cluster-ip-range=10.96.0.0/16")
+        .arg("--authorization-mode=RBAC")
+        .arg(format!("--audit-policy-file={}", audit_policy.display()))
+        .arg(format!("--audit-log-path={}", logs.join("audit.log").display()))
+        // There is no network for `kubernetes.default` to be reached through; without this it logs an error for ever.
+        .arg("--endpoint-reconciler-type=none");
+    let mut process = group.spawn("kube-apiserver", command)?;
+    process.wait_healthy(Duration::from_secs(120), || probe::https(port, "/readyz"))?;
+    Ok(ApiServer { process, url: format!("https://127.0.0.1:{port}"), authority: ca, token_key })
+}

@@ -1,0 +1,120 @@
+//! The fleet repository: a bare one that Flux follows, and a clone in which people work.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::kubectl;
+
+/// What the repository says at first: checked in below `tests/fleet`.
+const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fleet");
+
+/// The branch that Flux follows.
+pub const BRANCH: &str = "main";
+
+/// The bare repository and its clone.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    /// The bare repository: a push to its main branch is what Flux applies.
+    pub bare: PathBuf,
+    /// A clone with a working tree.
+    pub clone: PathBuf,
+}
+
+impl Fleet {
+    /// Makes `fleet.git` and `fleet` in `directory`, with the files of `tests/fleet` as the first commit.
+    ///
+    /// # Errors
+    /// When git is missing or refuses: with the command line that failed.
+    pub fn create(directory: &Path) -> Result<Self> {
+        let fleet = Self { bare: directory.join("fleet.git"), clone: directory.join("fleet") };
+        let (bare, clone) = (fleet.bare.to_string_lossy(), fleet.clone.to_string_lossy());
+        git(directory, &["init", "--quiet", "--bare", "--initial-branch", BRANCH, &bare])?;
+        git(directory, &["clone", "--quiet", &bare, &clone])?;
+        identify(&fleet.clone)?;
+        copy(Path::new(SEED), &fleet.clone)?;
+        git(&fleet.clone, &["add", "--all"])?;
+        git(&fleet.clone, &["commit", "--quiet", "--message", "prod: what it starts with"])?;
+        git(&fleet.clone, &["push", "--quiet", "origin", BRANCH])?;
+        Ok(fleet)
+    }
+
+    /// Another clone, at `path`, with alice as the author.
+    ///
+    /// # Errors
+    /// When git refuses: with the command line that failed.
+    pub fn clone_to(&self, path: &Path) -> Result<()> {
+        git(&self.bare, &["clone", "--quiet", &self.bare.to_string_lossy(), &path.to_string_lossy()])?;
+        identify(path)
+    }
+
+    /// Writes `files` (path and text) in the clone on top of what main says now, commits and pushes; gives the commit.
+    ///
+    /// # Errors
+    /// When git refuses: with the command line that failed.
+    pub fn push(&self, message: &str, files: &[(&str, &str)]) -> Result<String> {
+        git(&self.clone, &["pull", "--quiet", "--rebase", "origin", BRANCH])?;
+        for (path, text) in files {
+            let path = self.clone.join(path);
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::write(path, text)?;
+        }
+        git(&self.clone, &["add", "--all"])?;
+        git(&self.clone, &["commit", "--quiet", "--message", message])?;
+        git(&self.clone, &["push", "--quiet", "origin", BRANCH])?;
+        git(&self.clone, &["rev-parse", "HEAD"])
+    }
+
+    /// Runs git in the clone and gives what it prints.
+    ///
+    /// # Errors
+    /// When git refuses: with the command line that failed.
+    pub fn git(&self, args: &[&str]) -> Result<String> {
+        git(&self.clone, args)
+    }
+}
+
+/// Runs git in `directory`, untouched by anybody's own configuration; gives what it prints, without the last line end.
+///
+/// # Errors
+/// When git is missing or refuses: with the command line that failed.
+pub fn git(directory: &Path, args: &[&str]) -> Result<String> {
+    let mut command = Command::new("git");
+    command
+        .current_dir(directory)
+        .args(args)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_TERMINAL_PROMPT", "0");
+    // Set when the tests run from a Git hook, and then they would name the wrong repository.
+    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
+        command.env_remove(name);
+    }
+    let output = kubectl::run(command, "")?;
+    if output.status != 0 {
+        bail!("git {} in {}: {output}", args.join(" "), directory.display());
+    }
+    Ok(output.stdout.trim_end().to_owned())
+}
+
+fn identify(clone: &Path) -> Result<()> {
+    git(clone, &["config", "user.name", "alice"])?;
+    git(clone, &["config", "user.email", "alice@example.com"])?;
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

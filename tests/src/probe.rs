@@ -1,0 +1,135 @@
+//! Asks a server of ours on loopback for one page: is it there, and what status does it answer.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
+
+/// How long one look may take; a server that is slower is asked again.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// A port of the loopback interface that nobody listens on now.
+///
+/// # Errors
+/// When the system has none left.
+pub fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Whether `http://127.0.0.1:<port><path>` answers 200.
+///
+/// # Errors
+/// Why not, for the last line of a wait.
+pub fn http(port: u16, path: &str) -> Result<(), String> {
+    expect_200(connect(port)?, path)
+}
+
+/// Whether `https://127.0.0.1:<port><path>` answers 200, whatever certificate it shows.
+///
+/// # Errors
+/// Why not, for the last line of a wait.
+pub fn https(port: u16, path: &str) -> Result<(), String> {
+    expect_200(session(port)?, path)
+}
+
+/// POSTs `body` to `https://127.0.0.1:<port><path>`, whatever certificate that shows; the status and the body answered.
+///
+/// # Errors
+/// When there is no answer.
+pub fn post(port: u16, path: &str, body: &[u8]) -> Result<(u16, String), String> {
+    let mut stream = session(port)?;
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n\r\n"
+    );
+    // Who refuses a body may close before it has read all of it: what it answered counts.
+    let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+    let mut answer = Vec::new();
+    let ended = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("{path}: {sent:?}, {ended:?}"))?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.ok_or_else(|| format!("{path}: {head}"))?, body.to_owned()))
+}
+
+fn session(port: u16) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
+    let name = ServerName::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST));
+    let session = ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
+    Ok(StreamOwned::new(session, connect(port)?))
+}
+
+fn connect(port: u16) -> Result<TcpStream, String> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let stream = TcpStream::connect_timeout(&address, LIMIT).map_err(|error| format!("{address}: {error}"))?;
+    stream.set_read_timeout(Some(LIMIT)).map_err(|error| error.to_string())?;
+    stream.set_write_timeout(Some(LIMIT)).map_err(|error| error.to_string())?;
+    Ok(stream)
+}
+
+fn expect_200(mut stream: impl Read + Write, path: &str) -> Result<(), String> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(|error| format!("asking for {path}: {error}"))?;
+    let mut answer = Vec::new();
+    // Many servers close without a TLS goodbye: what came before that is the answer.
+    let ended = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer);
+    if answer.split(' ').nth(1) == Some("200") {
+        return Ok(());
+    }
+    match ended {
+        Err(error) if answer.is_empty() => Err(format!("{path}: {error}")),
+        _ => Err(format!("{path}: {}", answer.trim())),
+    }
+}
+
+/// Trusts any certificate: a look from the same machine asks whether a server is up, and tells it no secret.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _chain: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _leaf: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _leaf: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,102 @@
+//! What breakglass left behind, as a test reads it back: stamps on objects, changes in the ledger.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+
+/// The prefix of everything that is ours on an object.
+const OURS: &str = "breakglass.dev/";
+
+/// What the server writes about an object, and nobody asked for.
+const NOISE: [&str; 6] = ["managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"];
+
+/// Our keys on an object, annotations and labels, without their prefix.
+#[must_use]
+pub fn stamp(object: &Value) -> BTreeMap<String, String> {
+    let maps = ["annotations", "labels"].map(|field| object["metadata"][field].as_object());
+    let ours = maps.into_iter().flatten().flatten().filter_map(|(key, value)| {
+        Some((key.strip_prefix(OURS)?.to_owned(), value.as_str().unwrap_or_default().to_owned()))
+    });
+    ours.collect()
+}
+
+/// The name of the change that an object says it is.
+///
+/// # Panics
+/// When it names none.
+#[track_caller]
+#[must_use]
+pub fn change_of(object: &Value) -> String {
+    stamp(object).remove("change").unwrap_or_else(|| panic!("no change is named on {object:#}"))
+}
+
+/// An object as a record keeps it: without status and without what the server writes.
+#[must_use]
+pub fn without_noise(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        NOISE.iter().for_each(|noise| drop(metadata.remove(*noise)));
+    }
+    object
+}
+
+/// What a change made of its object, as its `before` and its `patch` say. Null for a delete.
+///
+/// # Panics
+/// When the patch does not apply.
+#[track_caller]
+#[must_use]
+pub fn after(change: &Value) -> Value {
+    let mut document = change["spec"]["before"].clone();
+    let patch: json_patch::Patch = serde_json::from_value(change["spec"]["patch"].clone()).unwrap_or_default();
+    if let Err(error) = json_patch::patch(&mut document, &patch) {
+        panic!("{error} in {change:#}");
+    }
+    document
+}
+
+impl Cluster {
+    /// Opens a token for one namespace, and gives its name.
+    ///
+    /// # Panics
+    /// When it is not opened: with what was said.
+    #[track_caller]
+    pub fn open(&self, person: &str, incident: &str, namespace: &str) -> String {
+        let args = ["open", incident, "-n", namespace, "--reason", "a test", "-o", "name"];
+        let name = self.plugin(person).ok(&args);
+        name.trim().trim_start_matches("breakglasstoken.breakglass.dev/").to_owned()
+    }
+
+    /// The change of that name.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    #[must_use]
+    pub fn change(&self, name: &str) -> Value {
+        self.kubectl("admin").json(&["get", "breakglasschanges", name])
+    }
+
+    /// All changes of an incident.
+    ///
+    /// # Panics
+    /// When they cannot be read.
+    #[track_caller]
+    #[must_use]
+    pub fn changes(&self, incident: &str) -> Vec<Value> {
+        let label = format!("breakglass.dev/incident={incident}");
+        let list = self.kubectl("admin").json(&["get", "breakglasschanges", "-l", &label]);
+        list["items"].as_array().cloned().unwrap_or_default()
+    }
+}
+
+/// A ConfigMap, as a document for `kubectl apply`.
+#[must_use]
+pub fn config_map(name: &str, value: &str) -> String {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"key": value}}).to_string()
+}

@@ -1,0 +1,240 @@
+//! Starts a cluster: what is wanted in it, and the order in which that comes up.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use crate::binaries::{self, Ours};
+use crate::certs::Authority;
+use crate::cluster::{Cluster, ControlPlane, keep_on_panic, people};
+use crate::kubectl::Kubectl;
+use crate::process::{self, Group};
+use crate::users::{self, Kubeconfig, Login};
+use crate::{apiserver, controller_manager, etcd, flux, webhook};
+
+/// What is wanted in a cluster. Without any wish it is a bare control plane with people.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    name: String,
+    directory: Option<PathBuf>,
+    flux: bool,
+    webhook: bool,
+}
+
+impl Setup {
+    /// A bare control plane in a directory of its own, which `name` makes recognisable.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), directory: None, flux: false, webhook: false }
+    }
+
+    /// With Flux, which keeps prod in line with a repository.
+    #[must_use]
+    pub fn flux(mut self) -> Self {
+        self.flux = true;
+        self
+    }
+
+    /// With breakglass.
+    #[must_use]
+    pub fn webhook(mut self) -> Self {
+        self.webhook = true;
+        self
+    }
+
+    /// In this directory, not in a temporary one.
+    #[must_use]
+    pub fn directory(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
+        self
+    }
+
+    /// Builds or finds the programs it takes, so that [`start`](Self::start) loses no time with it.
+    ///
+    /// # Errors
+    /// When one can be neither found nor built: with what to do.
+    pub fn build(&self) -> Result<()> {
+        binaries::control_plane()?;
+        if self.flux {
+            binaries::flux()?;
+        }
+        binaries::ours().map(drop)
+    }
+
+    /// Starts it, and returns when all of it is ready.
+    ///
+    /// # Errors
+    /// When a part does not come up: with the end of its log. The directory is then kept.
+    pub fn start(self) -> Result<Cluster> {
+        let (directory, group) = self.place()?;
+        self.bring_up(&directory, &group).with_context(|| {
+            process::keep(&directory);
+            format!("all logs are in {}", directory.join("logs").display())
+        })
+    }
+
+    fn bring_up(&self, directory: &Path, group: &Arc<Group>) -> Result<Cluster> {
+        let (programs, ours) = (binaries::control_plane()?, binaries::ours()?);
+        fill_bin(directory, &programs.kubectl, &ours)?;
+        let (control_plane, mut config) = control_plane(group, &programs, directory)?;
+        let control_plane = Some(control_plane);
+        let mut cluster = Cluster {
+            webhook: None,
+            flux: None,
+            control_plane,
+            directory: directory.to_owned(),
+            _group: Arc::clone(group),
+        };
+
+        let admin = cluster.kubectl("admin");
+        step("namespaces and people", || settle_in(&cluster))?;
+        if self.flux {
+            let programs = binaries::flux()?;
+            let site = flux::Site { group, directory: &cluster.directory, admin: &admin };
+            cluster.flux = Some(step("Flux", || {
+                flux::install(&programs, &site, &mut config)?;
+                save(&config, &cluster.directory)?;
+                flux::start(&programs, &site)
+            })?);
+        }
+        if self.webhook {
+            let site = webhook::Site {
+                group,
+                directory: &cluster.directory.join("cluster"),
+                admin: &admin,
+                alice: cluster.kubectl("alice"),
+            };
+            cluster.webhook = Some(step("breakglass", || webhook::install(&ours.webhook, site, &config))?);
+        }
+        Ok(cluster)
+    }
+
+    /// What an earlier cluster left in the directory, served by etcd and kube-apiserver alone: nothing in it changes.
+    ///
+    /// # Errors
+    /// When one of the two does not come up: with the end of its log.
+    pub fn look(self) -> Result<Cluster> {
+        let (directory, group) = self.place()?;
+        let programs = binaries::control_plane()?;
+        let (servers, _) = servers(&group, &programs, &directory, &Authority::new()?)?;
+        Ok(Cluster { webhook: None, flux: None, control_plane: Some(servers), directory, _group: group })
+    }
+
+    /// A cluster that somebody else runs: nothing is started, the people are the contexts of `kubeconfig`.
+    ///
+    /// # Errors
+    /// When kubectl cannot read the file.
+    pub fn over(self, kubeconfig: &Path) -> Result<Cluster> {
+        let (directory, group) = self.place()?;
+        let (programs, ours) = (binaries::control_plane()?, binaries::ours()?);
+        fill_bin(&directory, &programs.kubectl, &ours)?;
+        let reader = Kubectl::new(&directory.join("bin"), &directory.join("home"), kubeconfig);
+        let text = reader.try_ok(&["config", "view", "--raw", "--flatten", "-o", "json"], "")?;
+        let config = Kubeconfig::parse(&text)?;
+        save(&config, &directory)?;
+        Ok(Cluster { webhook: None, flux: None, control_plane: None, directory, _group: group })
+    }
+
+    /// The directory, and the group that ends and removes what is in it.
+    fn place(&self) -> Result<(PathBuf, Arc<Group>)> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let directory = self.directory.clone().unwrap_or_else(|| {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            std::env::temp_dir().join(format!("breakglass-{}-{}-{count}", self.name, std::process::id()))
+        });
+        for inner in ["home", "cluster"] {
+            fs::create_dir_all(directory.join(inner))
+                .with_context(|| format!("making {}", directory.join(inner).display()))?;
+        }
+        let group = Arc::new(Group::start(&directory)?);
+        keep_on_panic(&directory);
+        Ok((directory, group))
+    }
+}
+
+/// etcd, kube-apiserver and kube-controller-manager, and the logins of the people.
+fn control_plane(
+    group: &Group,
+    programs: &binaries::ControlPlane,
+    directory: &Path,
+) -> Result<(ControlPlane, Kubeconfig)> {
+    let authority = Authority::new()?;
+    let (mut control_plane, config) = servers(group, programs, directory, &authority)?;
+    let name = "kube-controller-manager";
+    let login = Login::Certificate(authority.client("system:kube-controller-manager", None)?);
+    let kubeconfig = directory.join("cluster/kube-controller-manager.kubeconfig");
+    config.alone(name, &login).write(&kubeconfig, name)?;
+    let process = step(name, || {
+        controller_manager::start(group, &programs.kube_controller_manager, &kubeconfig, &control_plane.api_server)
+    })?;
+    control_plane.controller_manager = Some(process);
+    Ok((control_plane, config))
+}
+
+/// What stores and what answers, and the logins of the people; nothing that writes by itself.
+fn servers(
+    group: &Group,
+    programs: &binaries::ControlPlane,
+    directory: &Path,
+    authority: &Authority,
+) -> Result<(ControlPlane, Kubeconfig)> {
+    let (inner, logs) = (directory.join("cluster"), directory.join("logs"));
+    let etcd = step("etcd", || etcd::start(group, &programs.etcd, &inner.join("etcd")))?;
+    let api_server = step("kube-apiserver", || {
+        apiserver::start(group, &programs.kube_apiserver, (&inner.join("pki"), &logs), (&etcd.url, authority))
+    })?;
+    let config = Kubeconfig::of_people(&api_server.url, authority)?;
+    save(&config, directory)?;
+    Ok((ControlPlane { controller_manager: None, api_server, etcd }, config))
+}
+
+/// One kubeconfig with everybody in it, and one for each.
+fn save(config: &Kubeconfig, directory: &Path) -> Result<()> {
+    config.write_each(&people(directory))?;
+    config.write(&directory.join("kubeconfig"), "admin")
+}
+
+/// The people's namespaces and rights. Over data that are there already it changes nothing.
+fn settle_in(cluster: &Cluster) -> Result<()> {
+    let mut documents = users::RIGHTS.to_owned();
+    for name in users::NAMESPACES {
+        documents += &format!("---\n{}\n", users::namespace(name));
+    }
+    cluster.kubectl("admin").try_ok(&["apply", "--server-side", "-f", "-"], &documents)?;
+    for namespace in users::NAMESPACES {
+        users::wait_until_may(&cluster.kubectl("alice"), users::EDIT, namespace)?;
+    }
+    users::wait_until_may(&cluster.kubectl("carol"), ["list", "deployments.apps"], "prod")
+}
+
+/// Puts our programs and kubectl under the names that people and kubectl know them by.
+fn fill_bin(directory: &Path, kubectl: &Path, ours: &Ours) -> Result<()> {
+    let bin = directory.join("bin");
+    fs::create_dir_all(&bin)?;
+    for (name, program) in [
+        ("kubectl", kubectl),
+        ("kubectl-breakglass", &ours.plugin),
+        ("kubectl_complete-breakglass", &ours.plugin),
+        ("breakglass-webhook", &ours.webhook),
+    ] {
+        let link = bin.join(name);
+        let _ = fs::remove_file(&link);
+        symlink(program, &link).with_context(|| format!("linking {}", link.display()))?;
+    }
+    Ok(())
+}
+
+/// Says what starts and how long it took.
+fn step<T>(name: &str, start: impl FnOnce() -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    let result = start().with_context(|| format!("starting {name}"));
+    if result.is_ok() {
+        eprintln!("started {name} in {:.1} s", started.elapsed().as_secs_f32());
+    }
+    result
+}

@@ -1,0 +1,174 @@
+//! breakglass in the cluster: its manifests applied, its webhook run on this machine with the identity of its own Pod.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::flux::bound_token;
+use crate::kubectl::Kubectl;
+use crate::probe;
+use crate::process::{Group, Process};
+use crate::users::{Kubeconfig, Login};
+use crate::wait::wait_until;
+
+/// Our manifests, with the Service pointed at this machine.
+const OVERLAY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/local");
+
+/// Namespace, Deployment, Service and service account, as in manifests/.
+const NAMESPACE: &str = "breakglass-system";
+const NAME: &str = "breakglass-webhook";
+
+/// Long enough for a first start, in which CRDs are established and a certificate is made.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// Longer than the webhook takes to answer what it has begun and to leave.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// The webhook process of one cluster: it can be stopped, killed and started again.
+#[derive(Debug)]
+pub struct Webhook {
+    program: PathBuf,
+    kubeconfig: PathBuf,
+    pod: String,
+    port: u16,
+    group: Arc<Group>,
+    alice: Kubectl,
+    process: Mutex<Option<Process>>,
+}
+
+/// Where the webhook finds what it needs.
+pub(crate) struct Site<'a> {
+    pub(crate) group: &'a Arc<Group>,
+    /// Where its kubeconfig goes.
+    pub(crate) directory: &'a Path,
+    pub(crate) admin: &'a Kubectl,
+    pub(crate) alice: Kubectl,
+}
+
+/// Applies the manifests, and starts the webhook as the first of the Pods that its Deployment asks for.
+///
+/// # Errors
+/// When the API server refuses a manifest, or the webhook does not become ready: with the end of its log.
+pub(crate) fn install(program: &Path, site: Site<'_>, config: &Kubeconfig) -> Result<Webhook> {
+    // Server-side, since the CRDs are larger than the annotation that a client-side apply leaves.
+    site.admin.try_ok(&["apply", "--server-side", "-k", OVERLAY], "").context("applying tests/local")?;
+    let pod = wait_until("a Pod of the webhook's Deployment", READY_LIMIT, || pod(site.admin))?;
+    let token = bound_token(site.admin, (NAMESPACE, NAME), &pod)?;
+    let kubeconfig = site.directory.join("webhook.kubeconfig");
+    config.alone("webhook", &Login::Token(token)).write(&kubeconfig, "webhook")?;
+    let webhook = Webhook {
+        program: program.to_owned(),
+        kubeconfig,
+        pod,
+        port: probe::free_port()?,
+        group: Arc::clone(site.group),
+        alice: site.alice,
+        process: Mutex::new(None),
+    };
+    webhook.start()?;
+    Ok(webhook)
+}
+
+/// A Pod that the Deployment made. It stays Pending, since there is no node, but it is what a token is bound to.
+fn pod(admin: &Kubectl) -> Result<String, String> {
+    let args = ["-n", NAMESPACE, "get", "pods", "-o", "json"];
+    let text = admin.try_ok(&args, "").map_err(|error| format!("{error:#}"))?;
+    let pods: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let ours = |pod: &&Value| pod["spec"]["serviceAccountName"] == NAME;
+    let mut names: Vec<&str> = pods["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(ours)
+        .filter_map(|pod| pod["metadata"]["name"].as_str())
+        .collect();
+    names.sort_unstable();
+    names.first().map(|&name| name.to_owned()).ok_or_else(|| "no Pod runs as breakglass-webhook".to_owned())
+}
+
+impl Webhook {
+    /// The port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Starts it on the same port as before, and waits until it is ready and the API server asks it.
+    ///
+    /// # Errors
+    /// When it runs already, or does not become ready: with the end of its log.
+    pub fn start(&self) -> Result<()> {
+        let mut slot = self.slot();
+        if slot.as_mut().is_some_and(|process| process.exited().is_none()) {
+            bail!("the webhook runs already");
+        }
+        let mut process = self.group.spawn("webhook", self.command())?;
+        process.wait_healthy(READY_LIMIT, || probe::https(self.port, "/readyz"))?;
+        process.wait_healthy(READY_LIMIT, || self.asked())?;
+        *slot = Some(process);
+        Ok(())
+    }
+
+    /// Asks it to end, and waits until it did; it answers first what it has begun.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end.
+    pub fn stop(&self) -> Result<()> {
+        let mut process = self.slot().take().context("the webhook does not run")?;
+        let status = process.stop(STOP_LIMIT)?;
+        if !status.success() {
+            bail!("the webhook ended with {status} after SIGTERM");
+        }
+        Ok(())
+    }
+
+    /// Ends it without a word, as a node that loses power would. Nothing happens if it does not run.
+    pub fn kill(&self) {
+        drop(self.slot().take());
+    }
+
+    /// [`stop`](Self::stop) and [`start`](Self::start).
+    ///
+    /// # Errors
+    /// Those of the two.
+    pub fn restart(&self) -> Result<()> {
+        self.stop()?;
+        self.start()
+    }
+
+    /// Sends it a signal by name, such as `STOP` and `CONT` to make it hang for a while.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        self.slot().as_ref().context("the webhook does not run")?.signal(name)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| name == "RUST_LOG" || name == "RUST_BACKTRACE"))
+            // As the Deployment has it: what the replica calls itself in the Lease.
+            .env("POD_NAME", &self.pod)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .args(["--service-port", &self.port.to_string()]);
+        command
+    }
+
+    /// Whether the API server asks it about writes to prod: a dry run without a token is answered with our warning.
+    fn asked(&self) -> Result<(), String> {
+        let output = self.alice.run(&["-n", "prod", "create", "configmap", "breakglass-probe", "--dry-run=server"]);
+        if output.stderr.contains("break-glass token") { Ok(()) } else { Err(format!("a dry run in prod: {output}")) }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
