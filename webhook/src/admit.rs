@@ -90,8 +90,12 @@ impl Admission {
         let answer = match &decision {
             Decision::Pass | Decision::Leave | Decision::Note => Answer::allow(),
             Decision::Refuse(refusal) => Answer::refuse(refusal.to_string()),
-            Decision::Rehearse(refusal) => warn(format!("without --dry-run this is refused: {refusal}")),
-            Decision::Tolerate(refusal) if scene.rules.spec().mode == Mode::Warn => warn(refusal.to_string()),
+            Decision::Rehearse(refusal) => {
+                warn([format!("without --dry-run this is refused: {}", refusal.reason()), refusal.next()])
+            }
+            Decision::Tolerate(refusal) if scene.rules.spec().mode == Mode::Warn => {
+                warn([refusal.reason(), refusal.next()])
+            }
             Decision::Tolerate(_) => Answer::allow(),
             Decision::Admit { token, environment } => {
                 let circumstances = Circumstances {
@@ -124,7 +128,7 @@ impl Admission {
         };
         let change = record(write, &name, circumstances);
         if write.dry_run {
-            return warn(format!("let in under {}; a dry run leaves no record", token.name_any()));
+            return warn([format!("let in under {}; a dry run leaves no record", token.name_any())]);
         }
         if let Err(error) = ledger::keep(self.cluster.client(), &change).await {
             tracing::error!("keeping the record {name}: {error:#}");
@@ -161,8 +165,9 @@ const NOT_STAMPED: &str = "this write is not let in, because the object does not
     call that stamps did not run, or another webhook took the stamp off. Try again; if it stays so: \
     kubectl get mutatingwebhookconfigurations";
 
-fn warn(text: String) -> Answer {
-    Answer { warnings: vec![text], ..Answer::allow() }
+/// A line each: clients cut long ones off, and the last is the command.
+fn warn<const N: usize>(lines: [String; N]) -> Answer {
+    Answer { warnings: lines.into(), ..Answer::allow() }
 }
 
 /// Everything that one decision rests on.

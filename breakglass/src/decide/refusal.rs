@@ -152,8 +152,42 @@ impl Refusal {
         }
     }
 
-    fn open(&self, incident: &str) -> String {
-        format!("kubectl breakglass open {incident} {} --reason \"…\"", self.place)
+    /// What is refused, and why: a sentence without its full stop.
+    pub fn reason(&self) -> String {
+        let Self { environment, subject, user, .. } = self;
+        let asks = format!("{environment} is run by GitOps: {subject} by {user} needs a break-glass token");
+        let but = match &self.why {
+            Why::NoToken => return asks,
+            Why::Expired { token, at, .. } => format!("{token} expired at {at}"),
+            Why::Ended { token, how, by, at, .. } => {
+                let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+                let at = at.map(|at| format!(" at {at}")).unwrap_or_default();
+                format!("{token} was {how}{by}{at}")
+            }
+            Why::Waiting { token, approvers } if approvers.is_empty() => {
+                format!("{token} waits for approval, and the policy names nobody who may give it")
+            }
+            Why::Waiting { token, approvers } => format!("{token} waits for approval by {}", approvers.join(", ")),
+            Why::Unapproved { token, .. } => format!("nobody approved {token} in time"),
+            Why::NotYet { token, opened } => format!(
+                "{token} was opened at {opened}, which is still to come: the clocks of two webhook replicas disagree"
+            ),
+            Why::OtherNamespace { token, covered } => format!("{token} covers only {}", covered.join(", ")),
+        };
+        format!("{asks}, and {but}")
+    }
+
+    /// What to do about it: a command to type.
+    pub fn next(&self) -> String {
+        let open = |incident: &str| format!("kubectl breakglass open {incident} {} --reason \"…\"", self.place);
+        match &self.why {
+            Why::NoToken | Why::OtherNamespace { .. } => format!("Open one: {}", open("<incident>")),
+            Why::NotYet { .. } => format!("Open another: {}", open("<incident>")),
+            Why::Expired { incident, .. } | Why::Ended { incident, .. } | Why::Unapproved { incident, .. } => {
+                format!("Open another: {}", open(incident))
+            }
+            Why::Waiting { token, .. } => format!("They type: kubectl breakglass approve {token}"),
+        }
     }
 }
 
@@ -166,39 +200,6 @@ fn clip(text: &str) -> String {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { environment, why, subject, user, place: _ } = self;
-        write!(f, "{environment} is run by GitOps: {subject} by {user} needs a break-glass token")?;
-        match why {
-            Why::NoToken => write!(f, ". Open one: {}", self.open("<incident>")),
-            Why::Expired { token, incident, at } => {
-                write!(f, ", and {token} expired at {at}. Open another: {}", self.open(incident))
-            }
-            Why::Ended { token, incident, how, by, at } => {
-                write!(f, ", and {token} was {how}")?;
-                if let Some(by) = by {
-                    write!(f, " by {by}")?;
-                }
-                if let Some(at) = at {
-                    write!(f, " at {at}")?;
-                }
-                write!(f, ". Open another: {}", self.open(incident))
-            }
-            Why::Waiting { token, approvers } => {
-                let who = if approvers.is_empty() { "nobody".to_owned() } else { approvers.join(", ") };
-                write!(f, ", and {token} waits for approval by {who}. They type: kubectl breakglass approve {token}")
-            }
-            Why::Unapproved { token, incident } => {
-                write!(f, ", and nobody approved {token} in time. Open another: {}", self.open(incident))
-            }
-            Why::NotYet { token, opened } => write!(
-                f,
-                ", and {token} was opened at {opened}, which is still to come: the clocks of two webhook replicas \
-                 disagree. Open another: {}",
-                self.open("<incident>")
-            ),
-            Why::OtherNamespace { token, covered } => {
-                write!(f, ", and {token} covers only {}. Open one: {}", covered.join(", "), self.open("<incident>"))
-            }
-        }
+        write!(f, "{}. {}", self.reason(), self.next())
     }
 }
