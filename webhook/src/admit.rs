@@ -22,7 +22,7 @@ use kube::ResourceExt;
 
 use crate::cluster::Cluster;
 use crate::review::{Answer, Patch};
-use crate::{advise, ledger, own};
+use crate::{advise, ledger};
 
 /// What a call is answered with, and what its log line says.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub struct Outcome {
 #[error("this cannot be decided now: {0:#}")]
 pub struct Unavailable(#[from] pub anyhow::Error);
 
-/// What every call works with.
+/// What every call works with; `own` as well.
 pub struct Admission {
     /// What we know of the cluster.
     pub cluster: Arc<Cluster>,
@@ -61,9 +61,6 @@ impl Admission {
     /// # Errors
     /// Where the API server cannot tell what the decision needs.
     pub async fn stamp(&self, write: &Write<'_>) -> Result<Outcome, Unavailable> {
-        if own::is_ours(&write.resource) {
-            return Ok(own::fill(self, write));
-        }
         let scene = Scene::load(self, write).await?;
         let decision = scene.decide(write);
         let ink = Ink { key: &self.key, now: scene.now, random: (self.random)() };
@@ -81,9 +78,6 @@ impl Admission {
     /// # Errors
     /// Where the API server cannot tell what the decision needs.
     pub async fn gate(&self, write: &Write<'_>) -> Result<Outcome, Unavailable> {
-        if own::is_ours(&write.resource) {
-            return own::check(self, write).await;
-        }
         let mut scene = Scene::load(self, write).await?;
         scene.confirm(self, write).await?;
         let decision = scene.decide(write);

@@ -53,6 +53,7 @@ impl Health {
         if !self.reached_itself.load(Ordering::Acquire) {
             return Some("not reached over TLS under its own name yet".to_owned());
         }
-        (!self.registrar.is_registered()).then(|| "the webhook configurations are not what the policy says".to_owned())
+        (!self.registrar.is_registered())
+            .then(|| "the webhook configurations do not have the API server call us yet".to_owned())
     }
 }

@@ -22,8 +22,12 @@ use crate::health::Health;
 /// them under load stay below this.
 const CONNECTIONS: usize = 2_048;
 
-/// How long a handshake, and the head of a request, may take. Both are one small packet.
+/// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may wait for the whole head of its next request. It counts while the connection is idle, too, and
+/// the API server keeps idle ones for 90 s: closing first would lose the call that is just being sent (FACTS: part 2, 3).
+const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long calls under way may take to end once the webhook stops: more than the longest timeout of a call.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -113,8 +117,7 @@ async fn connection(
         Err(_) => return tracing::debug!("TLS handshake took longer than {HANDSHAKE_TIMEOUT:?}"),
     };
     let mut builder = Builder::new(TokioExecutor::new());
-    // No limit on idle time: the API server closes idle connections after 90 s, and closing them first loses calls.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(30)));
     let service = TowerToHyperService::new(router);
     let served = builder.serve_connection(TokioIo::new(stream), service).into_owned();

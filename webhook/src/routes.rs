@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::admit::{Admission, Outcome, Unavailable};
 use crate::health::Health;
+use crate::own;
 use crate::register::{GATE_PATH, STAMP_PATH};
 use crate::review::{self, Asked};
 
@@ -26,6 +27,9 @@ const BODY_LIMIT: usize = 32 * 1024 * 1024;
 /// The most that all reviews under way may take together, in KiB: with what parsing adds, well below the memory limit of
 /// the Deployment. Beyond it calls are put off, not queued.
 const BUDGET_KIB: usize = 96 * 1024;
+
+/// How long a review may take to arrive: the largest one at 10 MB/s. While it does, it holds its share of the budget.
+const BODY_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How long a call may take where the API server does not say: its own default.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
@@ -102,7 +106,9 @@ async fn bounded(shared: &Shared, call: Call, headers: &HeaderMap, body: Body) -
         return put_off(&why);
     }
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    let size = length.unwrap_or(BODY_LIMIT);
+    let Some(size) = length else {
+        return (StatusCode::LENGTH_REQUIRED, "say how long the review is\n").into_response();
+    };
     if size > BODY_LIMIT {
         return (StatusCode::PAYLOAD_TOO_LARGE, "no review is that large\n").into_response();
     }
@@ -110,9 +116,12 @@ async fn bounded(shared: &Shared, call: Call, headers: &HeaderMap, body: Body) -
     let Ok(_held) = shared.budget.try_acquire_many(permits) else {
         return put_off("too many reviews at once");
     };
-    match axum::body::to_bytes(body, size).await {
-        Ok(bytes) => decided(shared, call, bytes).await,
-        Err(error) => (StatusCode::BAD_REQUEST, format!("the review did not arrive whole: {error}\n")).into_response(),
+    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, size)).await {
+        Ok(Ok(bytes)) => decided(shared, call, bytes).await,
+        Ok(Err(error)) => {
+            (StatusCode::BAD_REQUEST, format!("the review did not arrive whole: {error}\n")).into_response()
+        }
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, "the review took too long to arrive\n").into_response(),
     }
 }
 
@@ -125,9 +134,12 @@ async fn decided(shared: &Shared, call: Call, bytes: Bytes) -> Response {
             return (StatusCode::BAD_REQUEST, format!("{malformed}\n")).into_response();
         }
     };
-    let outcome = match call {
-        Call::Stamp => shared.admission.stamp(&write).await,
-        Call::Gate => shared.admission.gate(&write).await,
+    let admission = &shared.admission;
+    let outcome = match (call, own::is_ours(&write.resource)) {
+        (Call::Stamp, false) => admission.stamp(&write).await,
+        (Call::Gate, false) => admission.gate(&write).await,
+        (Call::Stamp, true) => Ok(own::fill(admission, &write)),
+        (Call::Gate, true) => own::check(admission, &write).await,
     };
     log(call, &uid, &write, &outcome, begun.elapsed());
     match outcome.and_then(|outcome| outcome.answer.write(&uid).map_err(|error| Unavailable(error.into()))) {
@@ -179,6 +191,13 @@ fn log(call: Call, uid: &str, write: &Write<'_>, outcome: &Result<Outcome, Unava
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Cluster;
+    use crate::config::Config;
+    use crate::register::Registrar;
+    use axum::http::Request;
+    use breakglass::seal::Key;
+    use clap::Parser as _;
+    use tower::ServiceExt as _;
 
     #[test]
     fn a_deadline_is_what_the_api_server_says_within_reason() {
@@ -193,5 +212,39 @@ mod tests {
         ] {
             assert_eq!(deadline(&uri.parse().unwrap()), Duration::from_secs(seconds), "{uri}");
         }
+    }
+
+    /// The router of a webhook that has not reached its API server yet. Nothing listens on port 1.
+    fn unreached() -> Router {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let nowhere = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let cluster = Cluster::new(kube::Client::try_from(nowhere).unwrap()).unwrap();
+        let registrar = Registrar::new(cluster.clone(), &Config::parse_from(["breakglass-webhook"]), "");
+        let health = Health::new(cluster.clone(), registrar);
+        let admission = Admission { cluster, key: Key::new([7; Key::BYTES]), clock: chrono::Utc::now, random: || 7 };
+        router(Shared::new(admission, health))
+    }
+
+    async fn ask(method: &str, path: &str, body: &str) -> (StatusCode, HeaderMap, String) {
+        let request = Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap();
+        let response = unreached().oneshot(request).await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = axum::body::to_bytes(response.into_body(), BODY_LIMIT).await.unwrap();
+        (status, headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn before_everything_is_listed_nothing_is_let_in_and_nothing_is_final() {
+        for path in [STAMP_PATH, GATE_PATH] {
+            let (status, headers, body) = ask("POST", path, "{}").await;
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(headers[header::RETRY_AFTER], "1");
+            assert_eq!(body, "not listed yet: the policy, tokens, namespaces\n");
+        }
+        let (status, _, body) = ask("GET", "/readyz", "").await;
+        assert_eq!((status, body.contains("not listed yet")), (StatusCode::SERVICE_UNAVAILABLE, true));
+        assert_eq!(ask("GET", "/livez", "").await.0, StatusCode::OK);
+        assert_eq!(ask("GET", GATE_PATH, "").await.0, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(ask("POST", "/elsewhere", "").await.0, StatusCode::NOT_FOUND);
     }
 }

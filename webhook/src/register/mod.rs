@@ -71,7 +71,7 @@ impl Registrar {
         Arc::new(Self { client, cluster, calls, namespace, registered: AtomicBool::new(false) })
     }
 
-    /// Whether the API server calls us as the policy says.
+    /// Whether the API server calls us.
     pub fn is_registered(&self) -> bool {
         self.registered.load(Ordering::Acquire)
     }
@@ -108,7 +108,7 @@ impl Registrar {
         }
     }
 
-    /// Compares, and repairs where it leads. Whether both configurations are what they should be.
+    /// Compares, and repairs where it leads. Whether both configurations have the API server call us.
     async fn look(&self, leads: bool) -> Result<bool> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let home = namespaces.get_metadata(&self.namespace).await.context("reading our own namespace")?;
@@ -135,20 +135,12 @@ impl Registrar {
             webhooks: Some(render::validating(rules, &self.calls, &self.namespace)),
         };
         // The gate first: a stamp without a gate would be let in unrecorded.
-        let gate = self.keep(validating, leads, |a, b| a.webhooks == b.webhooks).await?;
-        let stamp = self.keep(mutating, leads, |a, b| a.webhooks == b.webhooks).await?;
-        Ok(gate && stamp)
+        Ok(self.keep(validating, leads).await? && self.keep(mutating, leads).await?)
     }
 
-    async fn keep<K>(&self, wanted: K, leads: bool, same: impl Fn(&K, &K) -> bool) -> Result<bool>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::ClusterResourceScope>
-            + k8s_openapi::Metadata<Ty = ObjectMeta>
-            + Clone
-            + std::fmt::Debug
-            + serde::de::DeserializeOwned
-            + serde::Serialize,
-    {
+    /// A replica that does not lead is content with a configuration that trusts it: during an upgrade, the leader is of
+    /// another version and renders otherwise, and waiting for it would keep the new replicas from ever taking its place.
+    async fn keep<K: Configuration>(&self, wanted: K, leads: bool) -> Result<bool> {
         let api: Api<K> = Api::all(self.client.clone());
         let kind = K::kind(&()).into_owned();
         let Some(live) = api.get_opt(NAME).await.with_context(|| format!("reading the {kind}"))? else {
@@ -158,19 +150,54 @@ impl Registrar {
             }
             return Ok(leads);
         };
-        let metadata =
-            |object: &K| (Resource::meta(object).labels.clone(), Resource::meta(object).owner_references.clone());
-        if same(&live, &wanted) && metadata(&live) == metadata(&wanted) {
+        // Others may label what they like.
+        let ours =
+            |object: &K| (object.labels().get(VERSION_LABEL).cloned(), Resource::meta(object).owner_references.clone());
+        if live.calls_as(&wanted) && ours(&live) == ours(&wanted) {
             return Ok(true);
         }
-        if leads {
-            let mut wanted = wanted;
-            Resource::meta_mut(&mut wanted).resource_version = live.resource_version();
-            api.replace(NAME, &PostParams::default(), &wanted)
-                .await
-                .with_context(|| format!("replacing the {kind}"))?;
-            tracing::warn!("the {kind} was not what the policy says; it is now");
+        if !leads {
+            return Ok(live.trusts(&self.calls));
         }
-        Ok(leads)
+        let mut wanted = wanted;
+        Resource::meta_mut(&mut wanted).resource_version = live.resource_version();
+        api.replace(NAME, &PostParams::default(), &wanted).await.with_context(|| format!("replacing the {kind}"))?;
+        tracing::warn!("the {kind} was not what the policy says; it is now");
+        Ok(true)
+    }
+}
+
+/// What is asked of either kind of configuration.
+trait Configuration:
+    Resource<DynamicType = (), Scope = k8s_openapi::ClusterResourceScope>
+    + Clone
+    + std::fmt::Debug
+    + serde::de::DeserializeOwned
+    + serde::Serialize
+{
+    /// Whether both have the same webhooks.
+    fn calls_as(&self, other: &Self) -> bool;
+
+    /// Whether the API server would believe us when it calls by it.
+    fn trusts(&self, calls: &WebhookClientConfig) -> bool;
+}
+
+impl Configuration for MutatingWebhookConfiguration {
+    fn calls_as(&self, other: &Self) -> bool {
+        self.webhooks == other.webhooks
+    }
+
+    fn trusts(&self, calls: &WebhookClientConfig) -> bool {
+        self.webhooks.iter().flatten().all(|webhook| webhook.client_config.ca_bundle == calls.ca_bundle)
+    }
+}
+
+impl Configuration for ValidatingWebhookConfiguration {
+    fn calls_as(&self, other: &Self) -> bool {
+        self.webhooks == other.webhooks
+    }
+
+    fn trusts(&self, calls: &WebhookClientConfig) -> bool {
+        self.webhooks.iter().flatten().all(|webhook| webhook.client_config.ca_bundle == calls.ca_bundle)
     }
 }
