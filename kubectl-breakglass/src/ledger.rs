@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use breakglass::api::{BreakglassChange, ChangePhase};
+use breakglass::record::{INCIDENT_LABEL, NAMESPACE_LABEL};
+use breakglass::stamp;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::{Resource, ResourceExt};
 use serde_json::Value;
@@ -13,16 +15,6 @@ use crate::explain::Doing;
 use crate::print::object::without_managed_fields;
 use crate::scan::PAGE;
 
-/// The labels of a record that a LIST can be narrowed by.
-pub mod labels {
-    /// The incident.
-    pub const INCIDENT: &str = "breakglass.dev/incident";
-    /// The namespace that was written to.
-    pub const NAMESPACE: &str = "breakglass.dev/namespace";
-    /// The state, in lower case.
-    pub const STATE: &str = "breakglass.dev/state";
-}
-
 /// A record, read; and as the cluster has it, where somebody wants to see all of it.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -30,6 +22,8 @@ pub struct Record {
     pub name: String,
     /// What it says.
     pub change: BreakglassChange,
+    /// The earlier change whose stamp the object carried when this one was let in: that one had landed.
+    pub found: Option<String>,
     /// The whole object.
     pub whole: Option<Value>,
 }
@@ -62,13 +56,13 @@ impl Which {
         let mut terms = Vec::new();
         // What is no label value is no incident of any record either, and must not change what the selector means.
         if let Some(incident) = self.incident.as_ref().filter(|incident| is_label_value(incident)) {
-            terms.push(format!("{}={incident}", labels::INCIDENT));
+            terms.push(format!("{}={incident}", INCIDENT_LABEL));
         }
         if !self.namespaces.is_empty() && self.namespaces.iter().all(|namespace| is_label_value(namespace)) {
-            terms.push(format!("{} in ({})", labels::NAMESPACE, self.namespaces.join(",")));
+            terms.push(format!("{} in ({})", NAMESPACE_LABEL, self.namespaces.join(",")));
         }
         if !self.settled {
-            terms.push(format!("{}!=settled", labels::STATE));
+            terms.push(format!("{}!=settled", stamp::STATE));
         }
         terms.join(",")
     }
@@ -189,16 +183,18 @@ pub fn read_record(object: DynamicObject, keep: Keep) -> std::result::Result<Rec
     whole["apiVersion"] = BreakglassChange::api_version(&()).into();
     whole["kind"] = BreakglassChange::kind(&()).into();
     without_managed_fields(&mut whole);
+    let annotations = whole.pointer("/spec/before/metadata/annotations");
+    let found = annotations.and_then(|annotations| annotations.get(stamp::CHANGE)?.as_str()).map(str::to_owned);
     if keep == Keep::Lines {
         if let Some(spec) = whole.get_mut("spec").and_then(Value::as_object_mut) {
             spec.remove("before");
             spec.remove("patch");
         }
         let change = serde_json::from_value(whole).map_err(unreadable)?;
-        return Ok(Record { name, change, whole: None });
+        return Ok(Record { name, change, found, whole: None });
     }
     let change = serde_json::from_value(whole.clone()).map_err(unreadable)?;
-    Ok(Record { name, change, whole: Some(whole) })
+    Ok(Record { name, change, found, whole: Some(whole) })
 }
 
 #[cfg(test)]

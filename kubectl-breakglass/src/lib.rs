@@ -32,6 +32,8 @@ pub mod scan;
 pub mod row_state;
 // Records and stamped objects, joined to one row each.
 pub mod rows;
+// Whether what was deleted is gone.
+pub mod gone;
 // New records, as they come.
 pub mod follow;
 // One file a command.

@@ -194,9 +194,11 @@ pub fn unknown_changes(records: &[Record], stamped: &[Stamped]) -> BTreeSet<Stri
 }
 
 /// One row for each record, and one for each stamped object that no record stands behind, oldest first.
+///
+/// A change has landed when its object carries its name, or carried it when a later change was let in.
 pub fn join(records: Vec<Record>, stamped: Vec<Stamped>) -> Vec<Row> {
     let by_name: BTreeMap<&str, &Record> = records.iter().map(|record| (record.name.as_str(), record)).collect();
-    let mut landed = BTreeSet::new();
+    let mut landed: BTreeSet<String> = records.iter().filter_map(|record| record.found.clone()).collect();
     let mut rows = Vec::new();
     for object in stamped {
         let record = object.annotations.get(stamp::CHANGE).and_then(|name| by_name.get(name.as_str()));
@@ -299,6 +301,13 @@ mod tests {
     fn what_was_not_seen_is_admitted_and_what_was_deleted_is_a_row() {
         check(vec![record("c1", "u", None)], vec![], &[(Some("c1"), "admitted")]);
         check(vec![record("c1", "u", Some("Pending"))], vec![], &[(Some("c1"), "pending")]);
+    }
+
+    #[test]
+    fn what_a_later_change_found_on_the_object_has_landed() {
+        let mut later = record("c2", "u", None);
+        later.found = Some("c1".to_owned());
+        check(vec![record("c1", "u", None), later], vec![], &[(Some("c1"), "pending"), (Some("c2"), "admitted")]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::ctx::Ctx;
 use crate::discover::discover;
 use crate::error::Result;
 use crate::follow::Follow;
+use crate::gone::confirm_deletes;
 use crate::ledger::{self, Keep, Record, Which};
 use crate::print::table::Widths;
 use crate::print::{Printer, object};
@@ -121,6 +122,7 @@ async fn find(ctx: &Ctx<'_>, args: &ListArgs) -> Result<Found> {
     let known: BTreeSet<String> = records.iter().map(|record| record.name.clone()).collect();
     records.extend(look_up(ctx, unknown_changes(&records, &live.stamped), keep).await);
     let mut rows = join(records, live.stamped);
+    confirm_deletes(&ctx.cluster, &mut rows).await;
     let earliest = args.since.map(|span| Timestamp::new(ctx.now() - span.delta()));
     rows.retain(|row| is_asked_for(row, args, earliest));
     // A record that was looked up by name may lie outside of what was asked for.
