@@ -11,7 +11,8 @@ help: ## show this list
 demo: programs ## start a cluster, play an incident in it from refusal to list, leave it up
 	@$(local) demo
 
-test: ## every test: the fast ones, then those against a real control plane
+test: programs ## every test: the fast ones, then those against a real control plane
+	@$(local) build
 	cargo test --locked
 	cargo test --locked --package tests
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
-use crate::api::{BreakglassTokenSpec, Gate, Span, Timestamp};
+use crate::api::{BreakglassTokenSpec, Gate, Span, Timestamp, TokenRules};
 use crate::cover::CLOCK_SKEW;
 use crate::rules::Rules;
 
@@ -29,19 +29,23 @@ pub struct Filled {
     pub user: String,
     /// The webhook's clock.
     pub opened_at: Timestamp,
-    /// What was asked for, or the environment's default. Absent where the environment is unknown.
-    pub expires_at: Option<Timestamp>,
+    /// What was asked for, or the environment's default. Where there is no such environment any time will do: the token is
+    /// about to be refused, and for that reason.
+    pub expires_at: Timestamp,
 }
 
 /// Fills in what only the webhook knows. It never refuses: the validating call does.
 pub fn fill(asked: &Asked, user: &str, rules: &Rules, now: DateTime<Utc>) -> Filled {
     let opened_at = Timestamp::new(now);
     let after = |span: Span| Timestamp::new(opened_at.instant() + span.delta());
-    let default = || rules.environment_named(&asked.environment).map(|environment| environment.token.default_ttl);
+    let default = || match rules.environment_named(&asked.environment) {
+        Some(environment) => environment.token.default_ttl,
+        None => TokenRules::default().default_ttl,
+    };
     let expires_at = match (asked.ttl, asked.expires_at) {
-        (Some(ttl), _) => Some(after(ttl)),
-        (None, Some(at)) => Some(at),
-        (None, None) => default().map(after),
+        (Some(ttl), _) => after(ttl),
+        (None, Some(at)) => at,
+        (None, None) => after(default()),
     };
     Filled { user: asked.user.clone().unwrap_or_else(|| user.to_owned()), opened_at, expires_at }
 }
@@ -150,7 +154,7 @@ mod tests {
         let filled = fill(&asked, "alice@example.com", &rules, now());
         spec["user"] = json!(filled.user);
         spec["openedAt"] = json!(filled.opened_at);
-        spec["expiresAt"] = json!(filled.expires_at.unwrap_or(filled.opened_at));
+        spec["expiresAt"] = json!(filled.expires_at);
         let spec: BreakglassTokenSpec = serde_json::from_value(spec).unwrap();
         check(&spec, "alice@example.com", &rules, now())
             .map(|()| spec.expires_at.to_string())

@@ -1,5 +1,6 @@
 //! The JSON patch that puts our keys on an object. It cannot express any other path.
 
+use jsonptr::PointerBuf;
 use serde::Serialize;
 
 use crate::stamp::Keys;
@@ -34,7 +35,7 @@ pub fn patch(metadata: &Metadata, wanted: &Keys) -> Vec<Step> {
         ("labels", metadata.labels.is_none(), &present.labels, &wanted.labels),
     ];
     for (section, missing, present, wanted) in sections {
-        let path = |key: &str| format!("/metadata/{section}/{}", key.replace('~', "~0").replace('/', "~1"));
+        let path = |key: &str| PointerBuf::from_tokens(["metadata", section, key]).to_string();
         for key in present.keys().filter(|key| !wanted.contains_key(*key)) {
             steps.push(Step { op: "remove", path: path(key), value: None });
         }

@@ -23,6 +23,10 @@ pub const NAMESPACE_LABEL: &str = "breakglass.dev/namespace";
 /// at best twice in a record; half of it leaves room for both sides and for the API server's own copies.
 pub const BODY_LIMIT: usize = 512 * 1024;
 
+/// The deepest nesting that is kept. JSON readers commonly stop at 128 levels, and a list of records holds an object some
+/// levels down, and its fields once more in managedFields: one record that cannot be read would hide the whole ledger.
+const DEPTH_LIMIT: usize = 64;
+
 /// Where kubectl keeps a copy of everything that was applied, secrets too.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -116,13 +120,13 @@ fn bodies(write: &Write<'_>, circumstances: &Circumstances<'_>) -> Bodies {
         .filter(|redaction| redaction.group == write.resource.group && redaction.kind == write.resource.kind)
         .collect();
     let read = |object: &Option<Object<'_>>| match object {
-        None => Ok(None),
+        None => Some(None),
         Some(object) => body(object, &redactions, circumstances.key).map(Some),
     };
     // The object of a delete or of a connect is the request's options, not what is left.
     let nothing = None;
     let after = if matches!(write.verb, Verb::Delete) { &nothing } else { &write.after };
-    let (Ok(before), Ok(after)) = (read(&write.before), read(after)) else {
+    let (Some(before), Some(after)) = (read(&write.before), read(after)) else {
         return hashes(write, circumstances.key);
     };
     let patch = diff::patch_between(before.as_ref(), after.as_ref());
@@ -140,9 +144,12 @@ fn hashes(write: &Write<'_>, key: &Key) -> Bodies {
     (before, patch, true)
 }
 
-/// An object as a record keeps it. An error where it is nested deeper than can be kept (serde_json: 128 levels).
-fn body(object: &Object<'_>, redactions: &[&Redaction], key: &Key) -> Result<Value, serde_json::Error> {
-    let mut value: Value = serde_json::from_str(object.raw.get())?;
+/// An object as a record keeps it; `None` where it is nested deeper than can be kept.
+fn body(object: &Object<'_>, redactions: &[&Redaction], key: &Key) -> Option<Value> {
+    if depth(object.raw.get()) > DEPTH_LIMIT {
+        return None;
+    }
+    let mut value: Value = serde_json::from_str(object.raw.get()).ok()?;
     if let Some(fields) = value.as_object_mut() {
         fields.remove("status");
         if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -157,7 +164,28 @@ fn body(object: &Object<'_>, redactions: &[&Redaction], key: &Key) -> Result<Val
             hide(hidden, key);
         }
     }
-    Ok(value)
+    Some(value)
+}
+
+/// How deep a JSON text is nested.
+fn depth(json: &str) -> usize {
+    let (mut deepest, mut now) = (0usize, 0usize);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => {
+                now += 1;
+                deepest = deepest.max(now);
+            }
+            b'}' | b']' => now = now.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn trim(metadata: &mut Map<String, Value>) {
@@ -288,6 +316,11 @@ mod tests {
         assert!(!recorded("ConfigMap", Some(&object(json!({"k": "v"}))), None).spec.truncated);
         let deep: Box<RawValue> =
             serde_json::from_str(&format!("{{\"x\":{}1{}}}", "[".repeat(5_000), "]".repeat(5_000))).unwrap();
-        assert!(body(&Object::new(&deep), &[], &Key::new([7; 32])).is_err());
+        assert_eq!(body(&Object::new(&deep), &[], &Key::new([7; 32])), None);
+        for (text, expected) in
+            [("1", 0), ("{}", 1), (r#"{"a":[{"b":1}],"c":{}}"#, 3), (r#"["[[[\"[[",{}]"#, 2), (r#"{"\\":["]"]}"#, 2)]
+        {
+            assert_eq!(depth(text), expected, "{text}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Write: one request that would change the cluster, as the API server put it to us.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -146,28 +147,71 @@ impl Metadata {
 }
 
 impl Object<'_> {
-    /// The field manager of the newest entry in managedFields.
+    /// The field manager that the API server took the client for: the one whose entry in managedFields this write made.
     ///
     /// The API server makes that entry before it calls us and, where the client named no manager, names it after the
-    /// client's User-Agent, which is not in the review (apiserver endpoints/handlers/create.go).
-    pub fn newest_manager(&self) -> Option<String> {
+    /// client's User-Agent, which is not in the review (apiserver endpoints/handlers/create.go). Times are whole seconds, so
+    /// of the entries that differ from those `before`, one that gained fields counts before one that lost some.
+    pub fn writing_manager(&self, before: Option<&Object<'_>>) -> Option<String> {
+        let old = before.map(Object::managed_fields).unwrap_or_default();
+        let gained = |entry: &ManagedFields<'_>| {
+            let earlier = old.iter().find(|other| other.key() == entry.key());
+            earlier.is_none_or(|earlier| earlier.fields() < entry.fields())
+        };
+        let rank = |entry: &ManagedFields<'_>| (entry.time.to_string(), !old.contains(entry), gained(entry));
+        self.managed_fields().into_iter().max_by_key(rank).map(|entry| entry.manager.into_owned())
+    }
+
+    fn managed_fields(&self) -> Vec<ManagedFields<'_>> {
         #[derive(Deserialize)]
-        struct Partial {
-            metadata: Entries,
+        struct Partial<'a> {
+            #[serde(borrow)]
+            metadata: Entries<'a>,
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Entries {
-            managed_fields: Vec<Entry>,
+        struct Entries<'a> {
+            #[serde(borrow, default)]
+            managed_fields: Vec<ManagedFields<'a>>,
         }
-        #[derive(Deserialize)]
-        struct Entry {
-            manager: String,
-            #[serde(default)]
-            time: String,
-        }
-        let Partial { metadata } = serde_json::from_str(self.raw.get()).ok()?;
-        metadata.managed_fields.into_iter().max_by(|a, b| a.time.cmp(&b.time)).map(|entry| entry.manager)
+        serde_json::from_str::<Partial<'_>>(self.raw.get())
+            .map(|partial| partial.metadata.managed_fields)
+            .unwrap_or_default()
+    }
+}
+
+/// One entry of managedFields; the fields stay bytes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ManagedFields<'a> {
+    #[serde(borrow)]
+    manager: Cow<'a, str>,
+    #[serde(borrow, default)]
+    operation: Cow<'a, str>,
+    #[serde(borrow, default)]
+    subresource: Cow<'a, str>,
+    #[serde(borrow, default)]
+    time: Cow<'a, str>,
+    #[serde(borrow, default)]
+    fields_v1: Option<&'a RawValue>,
+}
+
+impl ManagedFields<'_> {
+    /// What tells entries apart.
+    fn key(&self) -> (&str, &str, &str) {
+        (&self.manager, &self.operation, &self.subresource)
+    }
+
+    /// How much it owns, as far as that decides.
+    fn fields(&self) -> usize {
+        self.fields_v1.map_or(0, |fields| fields.get().len())
+    }
+}
+
+impl PartialEq for ManagedFields<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let raw = |entry: &Self| entry.fields_v1.map(|fields| fields.get().to_owned());
+        self.key() == other.key() && self.time == other.time && raw(self) == raw(other)
     }
 }
 
@@ -275,6 +319,34 @@ mod tests {
         assert_eq!(metadata.labels().get("k").map(String::as_str), Some("v"));
         assert_eq!(metadata.labels().len(), 1);
         assert_eq!(metadata.annotations, None);
+    }
+
+    #[test]
+    fn the_manager_that_writes_is_the_one_whose_entry_changed() {
+        let managed = |entries: serde_json::Value| -> Box<RawValue> {
+            serde_json::from_str(&serde_json::json!({"metadata": {"managedFields": entries}}).to_string()).unwrap()
+        };
+        let entry = |manager: &str, second: u32, fields: serde_json::Value| {
+            serde_json::json!({"manager": manager, "operation": "Update", "fieldsV1": fields,
+                "time": format!("2026-11-20T12:00:0{second}Z")})
+        };
+        let (one, two) = (serde_json::json!({"f:a": {}}), serde_json::json!({"f:a": {}, "f:b": {}}));
+        for (before, after, expected) in [
+            (vec![], vec![entry("a", 1, one.clone()), entry("b", 2, one.clone())], "b"),
+            // b takes a field from a, within the second in which a wrote.
+            (vec![entry("a", 1, two.clone())], vec![entry("a", 1, one.clone()), entry("b", 1, one.clone())], "b"),
+            (vec![entry("b", 1, two.clone())], vec![entry("a", 1, one.clone()), entry("b", 1, one.clone())], "a"),
+            // a writes again what it owns.
+            (
+                vec![entry("a", 1, one.clone()), entry("b", 1, one.clone())],
+                vec![entry("a", 2, one.clone()), entry("b", 1, one)],
+                "a",
+            ),
+        ] {
+            let (before, after) = (managed(serde_json::json!(before)), managed(serde_json::json!(after)));
+            let manager = Object::new(&after).writing_manager(Some(&Object::new(&before)));
+            assert_eq!(manager.as_deref(), Some(expected));
+        }
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use breakglass::stamp;
 use futures::StreamExt;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, DynamicObject, ListParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{Api, DynamicObject, ListParams, Request};
+use kube::core::ListMeta;
+use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use crate::connect::Connection;
@@ -136,7 +138,7 @@ async fn pages(
     let mut stamped = Vec::new();
     let mut restarted = false;
     loop {
-        let page = match cluster.patiently(|| api.list_metadata(&params)).await {
+        let page = match cluster.patiently(|| list(cluster, api, &params)).await {
             Some(Ok(page)) => page,
             None => return Err(Failure::Other("no answer in time".to_owned())),
             Some(Err(kube::Error::Api(status))) => match status.code {
@@ -154,7 +156,7 @@ async fn pages(
             },
             Some(Err(error)) => return Err(Failure::Other(root_cause(&error))),
         };
-        stamped.extend(page.items.into_iter().filter_map(|object| read(kind, object.metadata)));
+        stamped.extend(page.items.unwrap_or_default().into_iter().filter_map(|object| read(kind, object.metadata)));
         params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if params.continue_token.is_none() {
             return Ok(stamped);
@@ -162,11 +164,41 @@ async fn pages(
     }
 }
 
+/// The part of a LIST that is read here. managedFields are passed over without a look: they are as deep as the object, and
+/// one that is deeper than 128 levels would make the whole kind unreadable.
+#[derive(Deserialize)]
+struct Page {
+    metadata: ListMeta,
+    /// Go writes none as null.
+    items: Option<Vec<Listed>>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    metadata: Metadata,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    owner_references: Option<Vec<OwnerReference>>,
+}
+
+async fn list(cluster: &Connection, api: &Api<DynamicObject>, params: &ListParams) -> kube::Result<Page> {
+    let request = Request::new(api.resource_url()).list_metadata(params).map_err(kube::Error::BuildRequest)?;
+    cluster.client.request(request).await
+}
+
 /// Reads the stamp of an object, if it is one.
 ///
 /// The label alone is none: Endpoints and EndpointSlices copy the labels of their Service, metrics those of their pod.
 /// A ReplicaSet under a Deployment has copies of its annotations.
-fn read(kind: &Kind, metadata: ObjectMeta) -> Option<Stamped> {
+fn read(kind: &Kind, metadata: Metadata) -> Option<Stamped> {
     let owners = metadata.owner_references.unwrap_or_default();
     let copied = kind.resource.kind == "ReplicaSet"
         && owners.iter().any(|owner| owner.controller == Some(true) && owner.kind == "Deployment");
@@ -203,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_stamp_is_annotations_and_label_on_an_object_of_its_own() {
-        let metadata = |owner: Option<&str>, uid: Option<&str>, user: Option<&str>| -> ObjectMeta {
+        let metadata = |owner: Option<&str>, uid: Option<&str>, user: Option<&str>| -> Metadata {
             let mut metadata = serde_json::json!({"name": "api", "namespace": "prod", "uid": uid,
                 "labels": {"breakglass.dev/state": "pending"}});
             if let Some(user) = user {

@@ -27,6 +27,8 @@ pub mod source;
 // breakglass itself, and what it left behind.
 pub mod record;
 pub mod webhook;
+// An unknown kind.
+pub mod widgets;
 // All of it together.
 mod cluster;
 mod setup;

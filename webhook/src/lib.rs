@@ -45,10 +45,19 @@ use config::Config;
 /// How often the webhook tries to reach itself until it does.
 const REACH_EVERY: Duration = Duration::from_millis(100);
 
+/// Silences the API server's client, whatever RUST_LOG says.
+const QUIET_CLIENT: &str = "kube_client=off";
+
 /// Logs to stderr, as text on a terminal and as JSON elsewhere; RUST_LOG chooses what.
 pub fn start_logging() {
     use std::io::IsTerminal as _;
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    use tracing_subscriber::filter::LevelFilter;
+    let mut filter =
+        tracing_subscriber::EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    // The client logs whole bodies of answers that it cannot read. What went wrong is said where it matters.
+    if let Ok(quiet) = QUIET_CLIENT.parse() {
+        filter = filter.add_directive(quiet);
+    }
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() { logs.init() } else { logs.json().flatten_event(true).init() }
 }

@@ -42,9 +42,11 @@ fn opened(admission: &Admission, write: &Write<'_>, rules: &Rules) -> Vec<Patch>
     // What cannot be read is left to the schema, which says better than we could what is wrong with it.
     let Some(asked) = write.after.as_ref().and_then(spec::<Asked>) else { return Vec::new() };
     let filled = opening::fill(&asked, &write.requester.user, rules, (admission.clock)());
-    let mut steps = vec![TokenStep::set("/spec/user", filled.user), TokenStep::set("/spec/openedAt", filled.opened_at)];
-    steps.extend(filled.expires_at.map(|at| TokenStep::set("/spec/expiresAt", at)));
-    steps
+    vec![
+        TokenStep::set("/spec/user", filled.user),
+        TokenStep::set("/spec/openedAt", filled.opened_at),
+        TokenStep::set("/spec/expiresAt", filled.expires_at),
+    ]
 }
 
 /// Who ended a token and when is what the webhook saw, not what the client says.

@@ -139,8 +139,9 @@ pub fn read(bytes: &[u8]) -> Result<Asked<'_>, Malformed> {
         other => return Err(Malformed::Operation(other.to_owned())),
     };
     let after = request.object.filter(|_| verb != Verb::Delete).map(Object::new);
+    let before = request.old_object.map(Object::new);
     let manager = manager(request.options)
-        .or_else(|| after.as_ref().filter(|_| verb != Verb::Connect).and_then(Object::newest_manager))
+        .or_else(|| after.as_ref().filter(|_| verb != Verb::Connect)?.writing_manager(before.as_ref()))
         .unwrap_or_default();
     let UserInfo { username, uid, groups, extra } = request.user_info;
     let write = Write {
@@ -155,7 +156,7 @@ pub fn read(bytes: &[u8]) -> Result<Asked<'_>, Malformed> {
         namespace: Some(request.namespace).filter(|name| !name.is_empty()),
         name: request.name,
         requester: Requester { user: username, uid, groups, extra },
-        before: request.old_object.map(Object::new),
+        before,
         after,
         dry_run: request.dry_run.unwrap_or(false),
         manager,

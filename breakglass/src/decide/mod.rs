@@ -107,7 +107,7 @@ fn gate(environment: &Environment, write: &Write<'_>) -> Gate {
     }
 }
 
-/// The newest live token that covers the write; or why there is none, as the token that comes nearest explains it.
+/// The newest live token that covers the write; or why there is none, as the newest token that could have explains it.
 fn choose<'k>(write: &Write<'_>, environment: &Environment, known: &Known<'k>) -> Result<&'k BreakglassToken, Why> {
     let mut mine: Vec<&BreakglassToken> = known
         .tokens
@@ -117,23 +117,19 @@ fn choose<'k>(write: &Write<'_>, environment: &Environment, known: &Known<'k>) -
     // Newest first; the name only so that two of the same second have an order at all.
     mine.sort_by(|a, b| (b.spec.opened_at, &b.metadata.name).cmp(&(a.spec.opened_at, &a.metadata.name)));
     let namespace = write.namespace.as_deref();
-    let mut elsewhere = None;
-    let mut dead = None;
+    let mut nearest = None;
     for token in mine {
+        let reaches = cover::reaches(token, namespace);
         match cover::life(token, environment, known.now) {
-            Life::Live if cover::reaches(token, namespace) => return Ok(token),
-            Life::Live => elsewhere = elsewhere.or(Some(token)),
-            life => {
-                // A token that would not have covered the write explains nothing.
-                if cover::reaches(token, namespace) {
-                    dead = dead.or(Some((token, life)));
-                }
+            Life::Live if reaches => return Ok(token),
+            Life::Live => {
+                let covered = token.spec.namespaces.clone();
+                nearest = nearest.or(Some(Why::OtherNamespace { token: Why::name(token), covered }));
             }
+            life if reaches => nearest = nearest.or(Some(Why::dead(token, life, environment))),
+            // It would not have covered the write while it lived, either: it explains nothing.
+            _ => {}
         }
     }
-    Err(match (elsewhere, dead) {
-        (Some(token), _) => Why::OtherNamespace { token: Why::name(token), covered: token.spec.namespaces.clone() },
-        (None, Some((token, life))) => Why::dead(token, life, environment),
-        (None, None) => Why::NoToken,
-    })
+    Err(nearest.unwrap_or(Why::NoToken))
 }

@@ -179,12 +179,12 @@ impl Refusal {
 
     /// What to do about it: a command to type.
     pub fn next(&self) -> String {
-        let open = |incident: &str| format!("kubectl breakglass open {incident} {} --reason \"…\"", self.place);
+        let open =
+            |incident: &str| format!("Open one: kubectl breakglass open {incident} {} --reason \"…\"", self.place);
         match &self.why {
-            Why::NoToken | Why::OtherNamespace { .. } => format!("Open one: {}", open("<incident>")),
-            Why::NotYet { .. } => format!("Open another: {}", open("<incident>")),
+            Why::NoToken | Why::OtherNamespace { .. } | Why::NotYet { .. } => open("<incident>"),
             Why::Expired { incident, .. } | Why::Ended { incident, .. } | Why::Unapproved { incident, .. } => {
-                format!("Open another: {}", open(incident))
+                open(incident)
             }
             Why::Waiting { token, .. } => format!("They type: kubectl breakglass approve {token}"),
         }

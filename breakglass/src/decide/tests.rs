@@ -92,6 +92,7 @@ fn a_prod_write_needs_a_live_token_of_its_writer_and_says_so_in_its_own_words() 
     staging.spec.environment = "staging".to_owned();
     let mut elsewhere = token("inc-123-eeeee");
     elsewhere.spec.namespaces = vec!["prod-eu".to_owned()];
+    elsewhere.spec.opened_at = Timestamp::new(at("2026-11-20T11:50:00Z"));
     let mut expired = token("inc-123-xxxxx");
     expired.spec.expires_at = Timestamp::new(noon());
     let mut future = token("inc-123-fffff");
@@ -110,21 +111,24 @@ fn a_prod_write_needs_a_live_token_of_its_writer_and_says_so_in_its_own_words() 
     check(
         std::slice::from_ref(&expired),
         "Expired",
-        &format!("{ASKS}, and inc-123-xxxxx expired at 2026-11-20T12:00:00Z. Open another: {again}"),
+        &format!("{ASKS}, and inc-123-xxxxx expired at 2026-11-20T12:00:00Z. Open one: {again}"),
     );
     check(
         &[closed],
         "Closed",
-        &format!(
-            "{ASKS}, and inc-123-ccccc was closed by bob@example.com at 2026-11-20T11:45:00Z. Open another: {again}"
-        ),
+        &format!("{ASKS}, and inc-123-ccccc was closed by bob@example.com at 2026-11-20T11:45:00Z. Open one: {again}"),
     );
     check(
         &[denied],
         "Denied",
-        &format!(
-            "{ASKS}, and inc-123-ddddd was denied by bob@example.com at 2026-11-20T11:45:00Z. Open another: {again}"
-        ),
+        &format!("{ASKS}, and inc-123-ddddd was denied by bob@example.com at 2026-11-20T11:45:00Z. Open one: {again}"),
+    );
+    let mut later = expired.clone();
+    later.spec.opened_at = Timestamp::new(at("2026-11-20T11:55:00Z"));
+    check(
+        &[elsewhere.clone(), later],
+        "Expired",
+        &format!("{ASKS}, and inc-123-xxxxx expired at 2026-11-20T12:00:00Z. Open one: {again}"),
     );
     check(
         &[elsewhere, expired],
@@ -136,7 +140,7 @@ fn a_prod_write_needs_a_live_token_of_its_writer_and_says_so_in_its_own_words() 
         "NotYet",
         &format!(
             "{ASKS}, and inc-123-fffff was opened at 2026-11-20T12:06:00Z, which is still to come: the clocks of two \
-             webhook replicas disagree. Open another: {open}"
+             webhook replicas disagree. Open one: {open}"
         ),
     );
 }

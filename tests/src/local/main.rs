@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tests::Setup;
 
 use crate::place::Place;
 
@@ -40,6 +41,8 @@ enum Command {
     Down,
     /// Start it, play an incident in it, and leave it up
     Demo,
+    /// Build what a cluster is made of, where it is missing; says what it builds, which tests cannot
+    Build,
     /// Serve again what the cluster of a failed test had stored, until Ctrl-C
     Look {
         /// The directory that the test named
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         }
         Command::Down => down::down(&place),
         Command::Demo => demo::demo(&place),
+        Command::Build => Setup::new("build").flux().webhook().build(),
         Command::Look { kept } => supervise::look(&kept),
         Command::Supervise { bare } => supervise::supervise(&place, bare),
     });
