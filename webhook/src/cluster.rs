@@ -19,6 +19,8 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Client, Resource, ResourceExt};
 use tokio::sync::Notify;
 
+use crate::said::said;
+
 /// A watch that has been silent for this long is opened again. kube's default would leave a dead connection unnoticed
 /// for five minutes; a token or a policy must not be that old.
 const WATCH_SECONDS: u32 = 30;
@@ -189,6 +191,7 @@ impl Cluster {
         let list = tokio::time::timeout(LIVE_TIMEOUT, self.api::<BreakglassToken>().list(&by_user))
             .await
             .context("looking up tokens took too long")?
+            .map_err(said)
             .context("looking up tokens")?;
         let tokens: Vec<_> = list.items.into_iter().filter_map(parsed).collect();
         lookups.begun.push_back(begun);
@@ -204,6 +207,7 @@ impl Cluster {
         let object = tokio::time::timeout(LIVE_TIMEOUT, self.api::<BreakglassToken>().get_opt(name))
             .await
             .context("confirming the token took too long")?
+            .map_err(said)
             .context("confirming the token")?;
         Ok(object.and_then(parsed))
     }
@@ -216,6 +220,7 @@ impl Cluster {
         let found = tokio::time::timeout(LIVE_TIMEOUT, self.api::<BreakglassChange>().get_metadata_opt(name))
             .await
             .context("looking for the record took too long")?
+            .map_err(said)
             .context("looking for the record")?;
         Ok(found.is_some())
     }
@@ -233,6 +238,7 @@ impl Cluster {
         let found = tokio::time::timeout(LIVE_TIMEOUT, namespaces.get_metadata_opt(name))
             .await
             .context("reading the namespace took too long")?
+            .map_err(said)
             .context("reading the namespace")?;
         Ok(found.and_then(|namespace| namespace.metadata.labels).unwrap_or_default())
     }

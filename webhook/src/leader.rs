@@ -10,6 +10,8 @@ use k8s_openapi::jiff;
 use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::sync::watch;
 
+use crate::said::said;
+
 /// The name of the Lease.
 pub const LEASE: &str = "breakglass-webhook";
 
@@ -63,7 +65,7 @@ async fn attempt(
         lease_transitions: Some(transitions),
         ..Default::default()
     };
-    let Some(mut lease) = leases.get_opt(LEASE).await.context("reading the lease")? else {
+    let Some(mut lease) = leases.get_opt(LEASE).await.map_err(said).context("reading the lease")? else {
         let metadata = ObjectMeta { name: Some(LEASE.to_owned()), ..Default::default() };
         let lease = Lease { metadata, spec: Some(mine(0, None)) };
         return won(leases.create(&PostParams::default(), &lease).await);
@@ -91,7 +93,7 @@ fn won(result: kube::Result<Lease>) -> Result<bool> {
     match result {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
-        Err(error) => Err(error).context("writing the lease"),
+        Err(error) => Err(said(error)).context("writing the lease"),
     }
 }
 

@@ -8,6 +8,8 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
+use crate::said::said;
+
 /// How long the record may take. A write that cannot be recorded in this time is refused.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -27,11 +29,11 @@ async fn create(changes: &Api<BreakglassChange>, change: &BreakglassChange) -> R
     match changes.create(&PostParams::default(), change).await {
         Ok(_) => return Ok(()),
         Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(said(error)),
     }
     // The name proves what the change is, so the one that exists is an earlier call about the same write: the API server
     // asks again about a delete, and about a create whose generated name was taken.
-    let earlier = changes.get(&name).await?;
+    let earlier = changes.get(&name).await.map_err(said)?;
     if earlier.spec.target == change.spec.target {
         return Ok(());
     }
@@ -41,8 +43,11 @@ async fn create(changes: &Api<BreakglassChange>, change: &BreakglassChange) -> R
         bail!("{name} is the record of an earlier write");
     }
     let preconditions = Preconditions { uid: earlier.uid(), resource_version: None };
-    changes.delete(&name, &DeleteParams { preconditions: Some(preconditions), ..Default::default() }).await?;
-    changes.create(&PostParams::default(), change).await?;
+    changes
+        .delete(&name, &DeleteParams { preconditions: Some(preconditions), ..Default::default() })
+        .await
+        .map_err(said)?;
+    changes.create(&PostParams::default(), change).await.map_err(said)?;
     Ok(())
 }
 

@@ -39,6 +39,8 @@ mod leader;
 mod tokens;
 // Live and ready.
 mod health;
+// What the API server said, in its own words.
+mod said;
 
 use config::Config;
 

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::admit::{Admission, Outcome, Unavailable};
 use crate::review::{Answer, Patch, TokenStep};
+use crate::said::said;
 
 const TOKENS: &str = "breakglasstokens";
 const CHANGES: &str = "breakglasschanges";
@@ -168,7 +169,8 @@ async fn may_approve(admission: &Admission, requester: &Requester, name: &str) -
         ..Default::default()
     };
     let reviews: Api<SubjectAccessReview> = Api::all(admission.cluster.client().clone());
-    let answer = reviews.create(&PostParams::default(), &review).await.context("asking who may approve")?;
+    let answer =
+        reviews.create(&PostParams::default(), &review).await.map_err(said).context("asking who may approve")?;
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 

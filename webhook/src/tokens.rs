@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::cluster::Cluster;
+use crate::said::said;
 
 /// How often tokens are looked at. Looking is in memory; only what differs is written.
 const EVERY: Duration = Duration::from_secs(1);
@@ -54,7 +55,7 @@ async fn round(cluster: &Cluster, now: DateTime<Utc>) -> Result<()> {
             Ok(_) => {}
             // It was closed meanwhile, or is gone: the watch will tell.
             Err(kube::Error::Api(answer)) if answer.is_conflict() || answer.is_not_found() => {}
-            Err(error) => return Err(error).with_context(|| format!("writing the status of {name}")),
+            Err(error) => return Err(said(error)).with_context(|| format!("writing the status of {name}")),
         }
     }
     Ok(())

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::said::said;
 
 // Which writes reach us, as CEL: the same names as in `writer`.
 mod conditions;
@@ -111,7 +112,7 @@ impl Registrar {
     /// Compares, and repairs where it leads. Whether both configurations have the API server call us.
     async fn look(&self, leads: bool) -> Result<bool> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let home = namespaces.get_metadata(&self.namespace).await.context("reading our own namespace")?;
+        let home = namespaces.get_metadata(&self.namespace).await.map_err(said).context("reading our own namespace")?;
         let metadata = ObjectMeta {
             name: Some(NAME.to_owned()),
             labels: Some([(VERSION_LABEL.to_owned(), env!("CARGO_PKG_VERSION").to_owned())].into()),
@@ -143,9 +144,12 @@ impl Registrar {
     async fn keep<K: Configuration>(&self, wanted: K, leads: bool) -> Result<bool> {
         let api: Api<K> = Api::all(self.client.clone());
         let kind = K::kind(&()).into_owned();
-        let Some(live) = api.get_opt(NAME).await.with_context(|| format!("reading the {kind}"))? else {
+        let Some(live) = api.get_opt(NAME).await.map_err(said).with_context(|| format!("reading the {kind}"))? else {
             if leads {
-                api.create(&PostParams::default(), &wanted).await.with_context(|| format!("creating the {kind}"))?;
+                api.create(&PostParams::default(), &wanted)
+                    .await
+                    .map_err(said)
+                    .with_context(|| format!("creating the {kind}"))?;
                 tracing::info!("registered the {kind}");
             }
             return Ok(leads);
@@ -161,7 +165,10 @@ impl Registrar {
         }
         let mut wanted = wanted;
         Resource::meta_mut(&mut wanted).resource_version = live.resource_version();
-        api.replace(NAME, &PostParams::default(), &wanted).await.with_context(|| format!("replacing the {kind}"))?;
+        api.replace(NAME, &PostParams::default(), &wanted)
+            .await
+            .map_err(said)
+            .with_context(|| format!("replacing the {kind}"))?;
         tracing::warn!("the {kind} was not what the policy says; it is now");
         Ok(true)
     }

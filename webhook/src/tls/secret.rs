@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ObjectMeta, PostParams};
 
 use super::ca::{self, Pair};
+use crate::said::said;
 
 /// The Secret with the CA and the leaf.
 pub const TLS_SECRET: &str = "breakglass-webhook-tls";
@@ -35,7 +36,7 @@ pub struct Shared {
 /// Where the API server cannot be asked, or the replicas keep getting in each other's way.
 pub async fn certificates(secrets: &Api<Secret>, server_name: &str, now: DateTime<Utc>) -> Result<Shared> {
     for _ in 0..TRIES {
-        let stored = secrets.get_opt(TLS_SECRET).await.context("reading the Secret with the CA")?;
+        let stored = secrets.get_opt(TLS_SECRET).await.map_err(said).context("reading the Secret with the CA")?;
         let data = stored.as_ref().map(|secret| secret.data.clone().unwrap_or_default()).unwrap_or_default();
         let ca = match pair(&data, "ca.crt", "ca.key") {
             Some(ca) if !ca::is_due(&ca.certificate, now) => ca,
@@ -69,7 +70,9 @@ pub async fn certificates(secrets: &Api<Secret>, server_name: &str, now: DateTim
 /// Where the API server cannot be asked, or the Secret holds something else.
 pub async fn key(secrets: &Api<Secret>, random: impl Fn() -> Result<[u8; Key::BYTES]>) -> Result<Key> {
     for _ in 0..TRIES {
-        if let Some(secret) = secrets.get_opt(KEY_SECRET).await.context("reading the Secret with the key")? {
+        if let Some(secret) =
+            secrets.get_opt(KEY_SECRET).await.map_err(said).context("reading the Secret with the key")?
+        {
             let bytes = secret.data.and_then(|mut data| data.remove("key")).map(|bytes| bytes.0).unwrap_or_default();
             let Ok(bytes) = bytes.try_into() else {
                 bail!(
@@ -107,7 +110,7 @@ async fn store(
     match result {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("writing the Secret {name}")),
+        Err(error) => Err(said(error)).with_context(|| format!("writing the Secret {name}")),
     }
 }
 
