@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::api::{ApprovalMode, BreakglassToken, Environment, Gate, TokenPhase};
+use crate::api::{ApprovalMode, BreakglassToken, Environment, GROUP, Gate, HOME_NAMESPACE, TokenPhase};
 use crate::rules::Rules;
 use crate::write::{Verb, Write};
 
@@ -22,7 +22,11 @@ pub fn environment_of_write<'r>(
     write: &Write<'_>,
     namespace_labels: &BTreeMap<String, String>,
 ) -> &'r Environment {
-    let Some(namespace) = &write.namespace else { return rules.cluster_scoped() };
+    let Some(namespace) = &write.namespace else {
+        // Whoever deletes the definition of a kind deletes every object of it: the ledger, in our case.
+        let ours = write.resource.is_definition() && write.object_name().ends_with(&format!(".{GROUP}"));
+        return if ours { rules.environment_of(HOME_NAMESPACE, &BTreeMap::new()) } else { rules.cluster_scoped() };
+    };
     if !write.resource.is_namespace() {
         return rules.environment_of(namespace, namespace_labels);
     }

@@ -254,3 +254,17 @@ fn a_change_is_made_edited_and_deleted_by_nobody() {
     assert!(refused.stderr.contains("a change is a record: its spec never changes"), "{refused}");
     assert_eq!(cluster.change(name)["spec"], change["spec"]);
 }
+
+/// Deleting the definition deletes every record. A dry run, since all other tests would be without theirs.
+#[test]
+fn the_ledger_is_not_deleted_with_its_definition() {
+    let admin = Cluster::shared().kubectl("admin");
+    let definition = "breakglasschanges.breakglass.dev";
+    let ran = admin.run(&["delete", "customresourcedefinition", definition, "--dry-run=server"]);
+    let warnings = ran.warnings();
+    let expected = format!(
+        "without --dry-run this is refused: platform is run by GitOps: customresourcedefinitions.apiextensions.k8s.io \
+         \"{definition}\" (delete) by admin needs a break-glass token"
+    );
+    assert_eq!(warnings.first().copied(), Some(expected.as_str()), "{ran}");
+}

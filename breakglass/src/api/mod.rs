@@ -32,5 +32,8 @@ pub const POLICY_NAME: &str = "default";
 /// The label on a Namespace that puts it into an environment whatever its name is.
 pub const ENVIRONMENT_LABEL: &str = "breakglass.dev/environment";
 
+/// Where the webhook lives. The definitions of our own kinds are guarded like what is in it.
+pub const HOME_NAMESPACE: &str = "breakglass-system";
+
 /// Members of this group skip the webhook. Nobody is in it; a cluster admin can impersonate it when all else fails.
 pub const OVERRIDE_GROUP: &str = "breakglass.dev:override";

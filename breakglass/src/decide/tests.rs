@@ -257,6 +257,19 @@ fn a_namespace_counts_as_its_own_environment_before_and_after() {
 }
 
 #[test]
+fn the_definitions_of_our_own_kinds_are_guarded_like_our_own_namespace() {
+    let rules = Rules::built_in().unwrap();
+    let mut write = write_to(None);
+    write.resource.group = "apiextensions.k8s.io".to_owned();
+    write.resource.plural = "customresourcedefinitions".to_owned();
+    let environment = |write: &Write<'_>| cover::environment_of_write(&rules, write, &BTreeMap::new()).name.clone();
+    for (name, expected) in [("breakglasschanges.breakglass.dev", "platform"), ("widgets.example.com", "cluster")] {
+        write.name = name.to_owned();
+        assert_eq!(environment(&write), expected, "{name}");
+    }
+}
+
+#[test]
 fn a_refusal_names_where_to_open_and_stays_short() {
     let rules = rules(json!({"clusterScoped": "RequireToken"}));
     let said = |write: &Write<'_>| match decided(write, &rules, &[]) {

@@ -41,6 +41,11 @@ pub(super) fn is_own_kind() -> String {
     format!("request.resource.group == {}", text(GROUP))
 }
 
+/// True for the definitions of our own kinds.
+pub(super) fn is_our_definition() -> String {
+    format!("oldObject != null && oldObject.metadata.name.endsWith({})", text(&format!(".{GROUP}")))
+}
+
 /// True where the namespace's name alone says that it is guarded.
 pub(super) fn is_guarded_by_name(rules: &Rules) -> String {
     in_namespaces(&guarded_patterns(rules))

@@ -23,10 +23,11 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// Everything that is written through an object's own resource, and what acts on running things in its place. Status is the
 /// robots' own, and no way to change what runs.
-const RESOURCES: [&str; 10] = [
+const RESOURCES: [&str; 11] = [
     "*",
     "*/scale",
     "pods/attach",
+    "pods/binding",
     "pods/ephemeralcontainers",
     "pods/eviction",
     "pods/exec",
@@ -95,6 +96,16 @@ pub(super) fn validating(rules: &Rules, calls: &WebhookClientConfig, home: &str)
             ]),
             failure_policy: Some("Ignore".to_owned()),
             ..gate("home-namespace.breakglass.dev", namespaces(), calls)
+        },
+        // Deleting a definition deletes the ledger. Open while we do not answer, as above.
+        ValidatingWebhook {
+            match_conditions: Some(vec![condition("is-our-definition", conditions::is_our_definition()), looked_at()]),
+            failure_policy: Some("Ignore".to_owned()),
+            ..gate(
+                "home-kinds.breakglass.dev",
+                vec![rule(&["apiextensions.k8s.io"], &["customresourcedefinitions"], &["UPDATE", "DELETE"], "Cluster")],
+                calls,
+            )
         },
         ValidatingWebhook {
             match_conditions: Some(vec![condition("is-not-ours", conditions::is_not_ours())]),
