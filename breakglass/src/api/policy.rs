@@ -19,7 +19,7 @@ use super::Span;
     derive = "PartialEq",
     doc = "A BreakglassPolicy says what is guarded, who is who, and for how long a token may live. Only the one named default is honoured; without it a built-in policy holds. See the one in force with `kubectl breakglass policy show`.",
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
-    printcolumn(name = "Environments", type_ = "string", json_path = ".spec.environments[*].name"),
+    printcolumn(name = "Incidents", type_ = "string", json_path = ".spec.incidentPattern"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name == 'default'")
         .message("only the policy named default is honoured: name it default")
@@ -182,6 +182,7 @@ pub struct Environment {
     pub writes: Gate,
     /// What happens to exec, attach, portforward, proxy and ephemeral containers. Absent: the same as to writes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_gate")]
     pub exec: Option<Gate>,
     /// How long tokens live here, and who has to agree.
     #[serde(default)]
@@ -189,6 +190,11 @@ pub struct Environment {
     /// Until when changes have to be decided.
     #[serde(default)]
     pub debt: DebtRules,
+}
+
+/// A Gate that may be absent; written out, so that the field keeps its own description.
+fn optional_gate(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "string", "nullable": true, "enum": ["RequireToken", "Stamp", "Ignore"]})
 }
 
 /// How long tokens live, and who has to agree.

@@ -2,7 +2,7 @@
 
 use kube::CustomResourceExt;
 
-use super::{BreakglassChange, BreakglassPolicy, BreakglassToken};
+use super::{BreakglassChange, BreakglassPolicy, BreakglassPolicySpec, BreakglassToken};
 
 /// The checked-in definitions are generated from the types: `UPDATE=1 cargo test -p breakglass` rewrites them.
 #[test]
@@ -23,6 +23,15 @@ fn manifests_hold_the_definitions_of_the_three_kinds() {
         let stored = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(stored == text, "{path} is not what the types say. Run: UPDATE=1 cargo test -p breakglass");
     }
+}
+
+/// Whoever starts from the example must not lose what the built-in policy guards.
+#[test]
+fn the_example_is_the_built_in_policy_and_one_namespace_more() {
+    let text = include_str!("../../../manifests/examples/policy.yaml");
+    let mut example: BreakglassPolicy = serde_saphyr::from_str(text).unwrap();
+    example.spec.environments[0].namespaces.retain(|namespace| namespace != "team-a");
+    assert_eq!(example.spec, BreakglassPolicySpec::default());
 }
 
 /// Comments are wrapped where the source is; `kubectl explain` wraps where the terminal is.
