@@ -1,5 +1,6 @@
 //! What the shell offers after Tab: words of the command line, and names from the cluster where it answers at once.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::future::Future;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::cli::{Cli, GlobalFlags};
 use crate::connect::{Connection, connect, contexts};
 use crate::error::{CommandError, Result};
 use crate::in_force::policy_in_force;
+use crate::ledger::{self, Keep, Which};
 use crate::print::{Printer, age};
 use crate::tokens;
 
@@ -74,6 +76,7 @@ fn with_names(flags: GlobalFlags) -> Command {
         .mut_arg("context", offer(&flags, context_names))
         .mut_subcommand("open", |open| open.mut_arg("environment", offer(&flags, environments)))
         .mut_subcommand("run", |run| run.mut_arg("environment", offer(&flags, environments)))
+        .mut_subcommand("list", |list| list.mut_arg("incident", offer(&flags, incidents)))
         .mut_subcommand("close", |close| close.mut_arg("which", offer(&flags, open_tokens)))
 }
 
@@ -145,6 +148,18 @@ fn environments(flags: GlobalFlags) -> Vec<Offer> {
         (true, Ok(built_in)) => offers(&built_in),
         _ => live,
     }
+}
+
+/// The incidents that something is owed for.
+fn incidents(flags: GlobalFlags) -> Vec<Offer> {
+    at_once(flags, |cluster| async move {
+        let ledger = ledger::read(&cluster, &Which::default(), Keep::Lines).await?;
+        let mut owed: BTreeMap<String, usize> = BTreeMap::new();
+        for record in ledger.records {
+            *owed.entry(record.change.spec.incident).or_default() += 1;
+        }
+        Ok(owed.into_iter().map(|(incident, changes)| (incident, format!("{changes} owed"))).collect())
+    })
 }
 
 fn open_tokens(flags: GlobalFlags) -> Vec<Offer> {

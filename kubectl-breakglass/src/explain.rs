@@ -48,6 +48,10 @@ const FILLED_BY_WEBHOOK: [&str; 3] = ["spec.user", "spec.openedAt", "spec.expire
 /// Where to look when the webhook does not answer.
 const LOOK_AT_WEBHOOK: &str = "kubectl -n breakglass-system get pods";
 
+/// How a cluster admin writes to prod when the webhook cannot be repaired in time.
+const LAST_RESORT: &str = "a cluster admin can write past the webhook, with: kubectl --as <you> --as-group \
+                           system:masters --as-group breakglass.dev:override …";
+
 /// Says what went wrong.
 pub fn explain(error: &kube::Error, doing: Doing, server: &str) -> CommandError {
     match error {
@@ -84,10 +88,12 @@ fn explain_status(status: &Status, doing: Doing) -> CommandError {
             CommandError::failed(message)
                 .hint(LOOK_AT_WEBHOOK)
                 .hint("kubectl get mutatingwebhookconfigurations breakglass")
+                .hint(LAST_RESORT)
         }
         500 if message.contains("failed calling webhook") => {
             CommandError::failed(format!("the breakglass webhook did not answer while {doing}: {message}"))
                 .hint(LOOK_AT_WEBHOOK)
+                .hint(LAST_RESORT)
         }
         429 | 503 | 504 => CommandError::failed(format!("the cluster is too busy while {doing}: {message}"))
             .hint("kubectl get --raw /readyz?verbose"),

@@ -56,7 +56,9 @@ impl Which {
         let mut terms = Vec::new();
         // What is no label value is no incident of any record either, and must not change what the selector means.
         if let Some(incident) = self.incident.as_ref().filter(|incident| is_label_value(incident)) {
-            terms.push(format!("{}={incident}", INCIDENT_LABEL));
+            // Whoever types inc-123 means INC-123.
+            let spellings = BTreeSet::from([incident.clone(), incident.to_uppercase(), incident.to_lowercase()]);
+            terms.push(format!("{INCIDENT_LABEL} in ({})", Vec::from_iter(spellings).join(",")));
         }
         if !self.namespaces.is_empty() && self.namespaces.iter().all(|namespace| is_label_value(namespace)) {
             terms.push(format!("{} in ({})", NAMESPACE_LABEL, self.namespaces.join(",")));
@@ -212,11 +214,11 @@ mod tests {
         for (given, expected) in [
             (which(None, &[], false), "breakglass.dev/state!=settled"),
             (which(None, &[], true), ""),
-            (which(Some("INC-1"), &[], true), "breakglass.dev/incident=INC-1"),
+            (which(Some("INC-1"), &[], true), "breakglass.dev/incident in (INC-1,inc-1)"),
             (which(Some("INC-1,x=y"), &[], true), ""),
             (
                 which(Some("INC-1"), &["prod", "eu-prod"], false),
-                "breakglass.dev/incident=INC-1,breakglass.dev/namespace in (prod,eu-prod),breakglass.dev/state!=settled",
+                "breakglass.dev/incident in (INC-1,inc-1),breakglass.dev/namespace in (prod,eu-prod),breakglass.dev/state!=settled",
             ),
         ] {
             assert_eq!(given.selector(), expected);

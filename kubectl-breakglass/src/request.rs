@@ -98,12 +98,11 @@ pub async fn prepare(ctx: &mut Ctx<'_>, args: &OpenArgs, purpose: &Purpose) -> R
     if policy.source == Source::Guessed {
         ctx.printer.say("The policy may not be read by you; the built-in one is assumed here, the webhook decides.");
     }
-    check_incident(&policy.rules, &args.incident)?;
+    check_incident(&policy.rules, &args.incident, &flags_of(args, &ctx.flags.namespaces))?;
     let reason = args.reason.trim().to_owned();
     if reason.is_empty() {
-        return Err(
-            CommandError::usage("the reason is blank: it is what the review will read").hint(purpose.example(args, ""))
-        );
+        return Err(CommandError::usage("the reason is blank: it is what the review will read")
+            .hint(purpose.example(args, &flags_of(args, &ctx.flags.namespaces))));
     }
     let (environment, namespaces) = destination(ctx, &policy.rules, args, purpose).await?;
     check_gate(&environment)?;
@@ -121,11 +120,11 @@ fn flags_of(args: &OpenArgs, namespaces: &[String]) -> String {
     namespaces.iter().map(|name| format!(" -n {name}")).chain(environment).collect()
 }
 
-/// Whether the policy, and Kubernetes, take this id.
+/// Whether the policy, and Kubernetes, take this id. `place` are the flags that say where, for the example.
 ///
 /// # Errors
 /// What an id looks like, with one that would do.
-pub fn check_incident(rules: &Rules, incident: &str) -> Result<()> {
+pub fn check_incident(rules: &Rules, incident: &str, place: &str) -> Result<()> {
     let ends_well = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     let well_formed = incident.len() <= LONGEST_INCIDENT
         && incident.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
@@ -143,7 +142,7 @@ pub fn check_incident(rules: &Rules, incident: &str) -> Result<()> {
             EXAMPLES.into_iter().find(|example| rules.is_incident(example)).map(str::to_owned)
         };
         return Err(match example {
-            Some(example) => error.hint(format!(r#"kubectl breakglass open {example} --reason "…""#)),
+            Some(example) => error.hint(format!(r#"kubectl breakglass open {example}{place} --reason "…""#)),
             None => error.hint("kubectl breakglass policy show"),
         });
     }
@@ -167,6 +166,10 @@ async fn destination(
     if ctx.flags.all_namespaces {
         let message = "a token is for one environment: -A names none";
         return Err(CommandError::usage(message).hint(purpose.example(args, " --environment prod")));
+    }
+    if ctx.flags.selector.is_some() {
+        let message = "a token is for namespaces, whatever labels objects have: -l means nothing here";
+        return Err(CommandError::usage(message).hint(purpose.example(args, " -n prod")));
     }
     let mut namespaces = Vec::new();
     let said = match purpose {
@@ -275,10 +278,11 @@ mod tests {
         let anything =
             Rules::new(serde_json::from_value(serde_json::json!({"incidentPattern": "."})).unwrap()).unwrap();
         let check = |rules: &Rules, incident: &str| {
-            check_incident(rules, incident).map_err(|error| (error.kind.code(), error.hints.first().cloned()))
+            check_incident(rules, incident, " -n prod")
+                .map_err(|error| (error.kind.code(), error.hints.first().cloned()))
         };
         assert_eq!(check(&built_in, "INC-123"), Ok(()));
-        let hint = |incident: &str| Some(format!(r#"kubectl breakglass open {incident} --reason "…""#));
+        let hint = |incident: &str| Some(format!(r#"kubectl breakglass open {incident} -n prod --reason "…""#));
         assert_eq!(check(&built_in, "inc-7"), Err((2, hint("INC-7"))));
         assert_eq!(check(&built_in, "production is down"), Err((2, hint("INC-123"))));
         assert_eq!(check(&built_in, ""), Err((2, hint("INC-123"))));

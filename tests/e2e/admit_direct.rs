@@ -47,8 +47,8 @@ fn a_refusal_ends_with_the_command_that_lets_the_write_in() {
     let change = cluster.change(&stamp["change"]);
     let (name, decide_by) = (&stamp["change"], change["spec"]["decideBy"].as_str().unwrap());
     let warning = format!(
-        "INC-100: let in under {} (60m left), recorded as {name}. Decide by {decide_by}: kubectl breakglass list \
-         --incident INC-100",
+        "INC-100: let in under {} (60m left), recorded as {name}. To be decided by {decide_by}. See: kubectl \
+         breakglass list --incident INC-100",
         stamp["token"]
     );
     assert_eq!(let_in.warnings(), [warning]);

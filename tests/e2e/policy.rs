@@ -99,7 +99,7 @@ fn a_policy_takes_effect_without_a_restart(cluster: &Cluster) {
 
     let refused = cluster.plugin("alice").run(&["open", "INC-1", "-n", "team-a", "--reason", "r"]);
     let expected = "error: \"INC-1\" is not the id of an incident here: the policy asks for ^OPS-[0-9]+$\n\
-        hint: kubectl breakglass open OPS-123 --reason \"…\"\n";
+        hint: kubectl breakglass open OPS-123 -n team-a --reason \"…\"\n";
     assert_eq!((refused.status, refused.stderr.as_str()), (2, expected));
     let shown = cluster.plugin("alice").run(&["policy", "show", "-o", "json"]);
     assert_eq!(shown.stderr, "# The object breakglasspolicy/default.\n");

@@ -22,7 +22,7 @@ pub async fn on_admission(
     let spec = &change.spec;
     let left = minutes_left(token, now);
     let mut warnings = vec![format!(
-        "{}: let in under {} ({left}m left), recorded as {}. Decide by {}: kubectl breakglass list --incident {}",
+        "{}: let in under {} ({left}m left), recorded as {}. To be decided by {}. See: kubectl breakglass list --incident {}",
         spec.incident,
         token.name_any(),
         change.name_any(),

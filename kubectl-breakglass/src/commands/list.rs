@@ -9,7 +9,7 @@ use futures::StreamExt;
 use serde_json::json;
 
 use crate::Exit;
-use crate::cli::Output;
+use crate::cli::{GlobalFlags, Output};
 use crate::ctx::Ctx;
 use crate::discover::discover;
 use crate::error::Result;
@@ -71,11 +71,12 @@ pub async fn list(ctx: &mut Ctx<'_>, args: &ListArgs) -> Result<Exit> {
     for failure in &found.failures {
         ctx.printer.say(&format!("warning: {failure}"));
     }
-    if found.unreadable > 0 {
+    // For people, and not for scripts, which take what they may see for granted.
+    if found.unreadable > 0 && matches!(ctx.output(), Output::Table | Output::Wide) && !args.count {
         ctx.printer.say(&format!(
-            "note: you may not list {} in every namespace: objects written without a token may be missing; changes \
-             under a token are all here, from the ledger.",
-            plural(found.unreadable, "kind", "kinds")
+            "note: {} not readable everywhere with your rights: objects written without a token may be missing; changes \
+             under a token are all here.",
+            plural(found.unreadable, "kind is", "kinds are")
         ));
     }
     if args.watch {
@@ -175,7 +176,10 @@ async fn look_up(ctx: &Ctx<'_>, names: BTreeSet<String>, keep: Keep) -> Vec<Reco
 fn is_asked_for(row: &Row, args: &ListArgs, earliest: Option<Timestamp>) -> bool {
     let state = if args.state.is_empty() { row.state != RowState::Settled } else { args.state.contains(&row.state) };
     state
-        && args.incident.as_ref().is_none_or(|incident| row.incident.as_ref() == Some(incident))
+        && args
+            .incident
+            .as_ref()
+            .is_none_or(|asked| row.incident.as_ref().is_some_and(|incident| incident.eq_ignore_ascii_case(asked)))
         && args.user.as_ref().is_none_or(|user| row.user == *user)
         && earliest.is_none_or(|earliest| row.time.is_some_and(|time| time >= earliest))
 }
@@ -233,7 +237,8 @@ fn print(ctx: &mut Ctx<'_>, args: &ListArgs, view: &View, rows: &[Row]) -> Resul
         Output::Json if !args.watch => object::json(ctx.printer, &document()),
         Output::Yaml if !args.watch => object::yaml(ctx.printer, &document()),
         Output::Table | Output::Wide if rows.is_empty() && !args.watch => {
-            ctx.printer.say(nothing(args));
+            let sentence = nothing(args, &ctx.flags);
+            ctx.printer.say(sentence);
             Ok(())
         }
         Output::Table | Output::Wide | Output::Json | Output::Yaml | Output::Name => {
@@ -245,8 +250,13 @@ fn print(ctx: &mut Ctx<'_>, args: &ListArgs, view: &View, rows: &[Row]) -> Resul
     }
 }
 
-fn nothing(args: &ListArgs) -> &'static str {
-    let narrowed = args.incident.is_some() || args.user.is_some() || !args.state.is_empty() || args.since.is_some();
+fn nothing(args: &ListArgs, flags: &GlobalFlags) -> &'static str {
+    let narrowed = args.incident.is_some()
+        || args.user.is_some()
+        || !args.state.is_empty()
+        || args.since.is_some()
+        || flags.selector.is_some()
+        || (!flags.namespaces.is_empty() && !flags.all_namespaces);
     if narrowed {
         "Nothing like that is on the list."
     } else {
