@@ -37,7 +37,7 @@ pub struct Requester {
 
 impl Requester {
     /// The pod that the credential is bound to. An impersonated user has none: the API server drops what was not asked
-    /// for, and only `impersonate` on `userextras` could ask for it (FACTS: identities, 2 and 3).
+    /// for, and only `impersonate` on `userextras` could ask for it (apiserver pkg/endpoints/filters/impersonation).
     pub fn pod(&self) -> Option<&str> {
         self.one("authentication.kubernetes.io/pod-name")
     }

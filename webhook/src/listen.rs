@@ -26,7 +26,7 @@ const CONNECTIONS: usize = 2_048;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection may wait for the whole head of its next request. It counts while the connection is idle, too, and
-/// the API server keeps idle ones for 90 s: closing first would lose the call that is just being sent (FACTS: part 2, 3).
+/// the API server keeps idle ones for 90 s: closing first would lose the call that is just being sent (apimachinery pkg/util/net/http.go).
 const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long calls under way may take to end once the webhook stops: more than the longest timeout of a call.

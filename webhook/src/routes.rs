@@ -21,7 +21,7 @@ use crate::register::{GATE_PATH, STAMP_PATH};
 use crate::review::{self, Asked};
 
 /// The largest review that is read. The API server takes writes of 3 MiB; JSON writes some characters as six bytes, and an
-/// update carries two objects (FACTS: part 2, 12).
+/// update carries two objects (apiserver pkg/server/config.go).
 const BODY_LIMIT: usize = 32 * 1024 * 1024;
 
 /// The most that all reviews under way may take together, in KiB: with what parsing adds, well below the memory limit of

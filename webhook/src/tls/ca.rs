@@ -29,7 +29,7 @@ impl std::fmt::Debug for Pair {
     }
 }
 
-/// Makes a CA. P-256, as the leaf: a handshake with RSA costs the server several times as much (FACTS: part 2, 1).
+/// Makes a CA. P-256, as the leaf: a handshake with RSA costs the server several times as much.
 ///
 /// # Errors
 /// Where the random source fails.
