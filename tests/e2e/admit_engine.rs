@@ -11,7 +11,8 @@ const KUSTOMIZATION: [&str; 3] = ["-n", "flux-system", "kustomizations.kustomize
 
 #[test]
 fn a_commit_is_applied_in_prod_without_token_and_stamp() {
-    let cluster = Cluster::shared();
+    // Its own: what a given cluster follows is not ours to push to.
+    let cluster = Cluster::own("engine");
     let fleet = &cluster.flux().fleet;
     let object = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: from-git, namespace: prod}\ndata: {key: one}\n";
     let list =
