@@ -7,15 +7,15 @@ use crate::diff::{self, SERVER_METADATA};
 use crate::engine::Owner;
 use crate::rules::Rules;
 use crate::seal::Key;
-use crate::stamp::State;
+use crate::stamp::{self, State};
 use crate::write::{Object, Resource, Verb, Write};
 
 /// The label of a record that names its incident.
-pub const INCIDENT_LABEL: &str = "breakglass.dev/incident";
+pub const INCIDENT_LABEL: &str = stamp::INCIDENT;
 /// The label of a record that names its token.
-pub const TOKEN_LABEL: &str = "breakglass.dev/token";
+pub const TOKEN_LABEL: &str = stamp::TOKEN;
 /// The label of a record that names the environment written to.
-pub const ENVIRONMENT_LABEL: &str = "breakglass.dev/environment";
+pub const ENVIRONMENT_LABEL: &str = crate::api::ENVIRONMENT_LABEL;
 /// The label of a record that names the namespace written to.
 pub const NAMESPACE_LABEL: &str = "breakglass.dev/namespace";
 
@@ -82,7 +82,7 @@ pub fn record(write: &Write<'_>, name: &str, circumstances: Circumstances<'_>) -
         (INCIDENT_LABEL.to_owned(), spec.incident.clone()),
         (TOKEN_LABEL.to_owned(), token_name),
         (ENVIRONMENT_LABEL.to_owned(), spec.environment.clone()),
-        (crate::stamp::STATE.to_owned(), State::Pending.as_str().to_owned()),
+        (stamp::STATE.to_owned(), State::Pending.as_str().to_owned()),
     ]);
     if let Some(namespace) = &write.namespace {
         labels.insert(NAMESPACE_LABEL.to_owned(), namespace.clone());

@@ -26,6 +26,19 @@ impl Kind {
     pub fn name(&self) -> String {
         dotted(&self.resource.plural, &self.resource.group)
     }
+
+    /// A kind of the group apps, for tests.
+    #[cfg(test)]
+    pub fn in_apps(kind: &str) -> Self {
+        let resource = ApiResource {
+            group: "apps".into(),
+            version: "v1".into(),
+            api_version: "apps/v1".into(),
+            kind: kind.into(),
+            plural: format!("{}s", kind.to_lowercase()),
+        };
+        Self { resource, namespaced: true }
+    }
 }
 
 /// `Deployment.apps`, `Pod`: a name and its group, if it has one.

@@ -79,14 +79,9 @@ mod tests {
             ("other-verb".into(), Some(vec![rule(&["apps"], &["deployments"], &["get"], &[])])),
             ("named".into(), Some(vec![rule(&["apps"], &["deployments"], &["list"], &["api"])])),
         ]);
-        let resource = kube::api::ApiResource {
-            group: "apps".into(),
-            version: "v1".into(),
-            api_version: "apps/v1".into(),
-            kind: "Deployment".into(),
-            plural: "deployments".into(),
-        };
-        let kind = Kind { resource, namespaced: true };
-        assert_eq!(rights.where_listable(&kind).collect::<Vec<_>>(), ["exact", "all", "unknown"]);
+        assert_eq!(
+            rights.where_listable(&Kind::in_apps("Deployment")).collect::<Vec<_>>(),
+            ["exact", "all", "unknown"]
+        );
     }
 }

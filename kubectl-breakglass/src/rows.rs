@@ -257,13 +257,6 @@ mod tests {
     }
 
     fn stamped(uid: &str, change: Option<&str>, state: &str) -> Stamped {
-        let resource = kube::api::ApiResource {
-            group: "apps".into(),
-            version: "v1".into(),
-            api_version: "apps/v1".into(),
-            kind: "Deployment".into(),
-            plural: "deployments".into(),
-        };
         let mut annotations = BTreeMap::from([
             (stamp::USER, "bob@example.com".to_owned()),
             (stamp::TIME, "2026-11-20T11:00:00Z".to_owned()),
@@ -271,7 +264,7 @@ mod tests {
         ]);
         annotations.extend(change.map(|change| (stamp::CHANGE, change.to_owned())));
         Stamped {
-            kind: crate::discover::Kind { resource, namespaced: true },
+            kind: crate::discover::Kind::in_apps("Deployment"),
             namespace: Some("prod".into()),
             name: "api".into(),
             uid: uid.into(),

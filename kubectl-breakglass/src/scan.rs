@@ -222,17 +222,6 @@ fn read(kind: &Kind, metadata: Metadata) -> Option<Stamped> {
 mod tests {
     use super::*;
 
-    fn kind(name: &str) -> Kind {
-        let resource = kube::api::ApiResource {
-            group: "apps".into(),
-            version: "v1".into(),
-            api_version: "apps/v1".into(),
-            kind: name.into(),
-            plural: format!("{}s", name.to_lowercase()),
-        };
-        Kind { resource, namespaced: true }
-    }
-
     #[test]
     fn a_stamp_is_annotations_and_label_on_an_object_of_its_own() {
         let metadata = |owner: Option<&str>, uid: Option<&str>, user: Option<&str>| -> Metadata {
@@ -256,7 +245,7 @@ mod tests {
             ("EndpointSlice", metadata(Some("Service"), uid, None), false),
             ("PodMetrics", metadata(None, None, alice), false),
         ] {
-            assert_eq!(read(&kind(name), metadata.clone()).is_some(), expected, "{name} {metadata:?}");
+            assert_eq!(read(&Kind::in_apps(name), metadata.clone()).is_some(), expected, "{name} {metadata:?}");
         }
     }
 }

@@ -120,10 +120,10 @@ impl Admission {
         } else {
             return Answer::refuse(NOT_STAMPED);
         };
-        let change = record(write, &name, circumstances);
         if write.dry_run {
             return warn([format!("let in under {}; a dry run leaves no record", token.name_any())]);
         }
+        let change = record(write, &name, circumstances);
         if let Err(error) = ledger::keep(self.cluster.client(), &change).await {
             tracing::error!("keeping the record {name}: {error:#}");
             return Answer::refuse(format!(

@@ -188,11 +188,7 @@ impl Cluster {
         }
         let begun = Instant::now();
         let by_user = ListParams::default().fields(&format!("spec.user={user}"));
-        let list = tokio::time::timeout(LIVE_TIMEOUT, self.api::<BreakglassToken>().list(&by_user))
-            .await
-            .context("looking up tokens took too long")?
-            .map_err(said)
-            .context("looking up tokens")?;
+        let list = in_time("looking up tokens", self.api::<BreakglassToken>().list(&by_user)).await?;
         let tokens: Vec<_> = list.items.into_iter().filter_map(parsed).collect();
         lookups.begun.push_back(begun);
         lookups.tokens.clone_from(&tokens);
@@ -204,11 +200,7 @@ impl Cluster {
     /// # Errors
     /// Where the API server does not answer in time.
     pub async fn live_token(&self, name: &str) -> Result<Option<BreakglassToken>> {
-        let object = tokio::time::timeout(LIVE_TIMEOUT, self.api::<BreakglassToken>().get_opt(name))
-            .await
-            .context("confirming the token took too long")?
-            .map_err(said)
-            .context("confirming the token")?;
+        let object = in_time("confirming the token", self.api::<BreakglassToken>().get_opt(name)).await?;
         Ok(object.and_then(parsed))
     }
 
@@ -217,11 +209,7 @@ impl Cluster {
     /// # Errors
     /// Where the API server does not answer in time.
     pub async fn has_record(&self, name: &str) -> Result<bool> {
-        let found = tokio::time::timeout(LIVE_TIMEOUT, self.api::<BreakglassChange>().get_metadata_opt(name))
-            .await
-            .context("looking for the record took too long")?
-            .map_err(said)
-            .context("looking for the record")?;
+        let found = in_time("looking for the record", self.api::<BreakglassChange>().get_metadata_opt(name)).await?;
         Ok(found.is_some())
     }
 
@@ -235,11 +223,7 @@ impl Cluster {
             return Ok(labels);
         }
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let found = tokio::time::timeout(LIVE_TIMEOUT, namespaces.get_metadata_opt(name))
-            .await
-            .context("reading the namespace took too long")?
-            .map_err(said)
-            .context("reading the namespace")?;
+        let found = in_time("reading the namespace", namespaces.get_metadata_opt(name)).await?;
         Ok(found.and_then(|namespace| namespace.metadata.labels).unwrap_or_default())
     }
 
@@ -342,6 +326,12 @@ impl Cluster {
         })
         .await;
     }
+}
+
+/// What the API server answers while a write waits for it, and no longer.
+async fn in_time<T>(what: &'static str, answer: impl Future<Output = kube::Result<T>>) -> Result<T> {
+    let answer = tokio::time::timeout(LIVE_TIMEOUT, answer).await;
+    answer.with_context(|| format!("{what} took too long"))?.map_err(said).context(what)
 }
 
 fn watch_config() -> watcher::Config {

@@ -55,6 +55,6 @@ async fn create(changes: &Api<BreakglassChange>, change: &BreakglassChange) -> R
 async fn say_admitted(changes: Api<BreakglassChange>, name: String) {
     let status = json!({"status": {"phase": "Admitted"}});
     if let Err(error) = changes.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await {
-        tracing::warn!("setting the phase of {name}: {error}");
+        tracing::warn!("setting the phase of {name}: {:#}", said(error));
     }
 }

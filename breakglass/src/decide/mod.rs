@@ -119,16 +119,16 @@ fn choose<'k>(write: &Write<'_>, environment: &Environment, known: &Known<'k>) -
     let namespace = write.namespace.as_deref();
     let mut nearest = None;
     for token in mine {
-        let reaches = cover::reaches(token, namespace);
-        match cover::life(token, environment, known.now) {
-            Life::Live if reaches => return Ok(token),
-            Life::Live => {
-                let covered = token.spec.namespaces.clone();
-                nearest = nearest.or(Some(Why::OtherNamespace { token: Why::name(token), covered }));
+        match (cover::life(token, environment, known.now), cover::reaches(token, namespace)) {
+            (Life::Live, true) => return Ok(token),
+            (Life::Live, false) => {
+                nearest.get_or_insert_with(|| Why::other_namespace(token));
             }
-            life if reaches => nearest = nearest.or(Some(Why::dead(token, life, environment))),
+            (life, true) => {
+                nearest.get_or_insert_with(|| Why::dead(token, life, environment));
+            }
             // It would not have covered the write while it lived, either: it explains nothing.
-            _ => {}
+            (_, false) => {}
         }
     }
     Err(nearest.unwrap_or(Why::NoToken))

@@ -67,8 +67,13 @@ pub enum Why {
 }
 
 impl Why {
-    pub(super) fn name(token: &BreakglassToken) -> String {
+    fn name(token: &BreakglassToken) -> String {
         token.metadata.name.clone().unwrap_or_default()
+    }
+
+    /// Why a token that lives elsewhere admits nothing here.
+    pub(super) fn other_namespace(token: &BreakglassToken) -> Self {
+        Self::OtherNamespace { token: Self::name(token), covered: token.spec.namespaces.clone() }
     }
 
     /// Why a token that is not live admits nothing.
