@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::api::{ApprovalMode, BreakglassToken, Environment, GROUP, Gate, HOME_NAMESPACE, TokenPhase};
+use crate::engine;
 use crate::rules::Rules;
 use crate::write::{Verb, Write};
 
@@ -12,21 +13,37 @@ use crate::write::{Verb, Write};
 /// is kept by NTP, shorter than any useful token.
 pub const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
 
+/// What the names of the ClusterRoles begin with that the webhook has its rights by, and their bindings'.
+pub const OUR_ROLES: &str = "breakglass-webhook";
+
 /// The environment of a write.
 ///
 /// `namespace_labels` are those of the namespace that the write goes to. A Namespace object counts as its own
 /// environment, before and after, and the stricter of the two holds: neither taking a label off nor putting one on is a
-/// way around.
+/// way around. An engine's object counts as what it deploys to, and a token of an exempt identity as what it lets in.
 pub fn environment_of_write<'r>(
     rules: &'r Rules,
     write: &Write<'_>,
     namespace_labels: &BTreeMap<String, String>,
 ) -> &'r Environment {
+    if engine::is_object(&write.resource)
+        && let Some(environment) = rules.environment_of_engine_object(write.namespace.as_deref())
+    {
+        return environment;
+    }
     let Some(namespace) = &write.namespace else {
-        // Whoever deletes the definition of a kind deletes every object of it: the ledger, in our case.
-        let ours = write.resource.is_definition() && write.object_name().ends_with(&format!(".{GROUP}"));
+        // Whoever deletes the definition of a kind deletes every object of it: the ledger, in our case. Without its rights
+        // the webhook keeps no record, and prod is shut.
+        let name = write.object_name();
+        let ours = (write.resource.is_definition() && name.ends_with(&format!(".{GROUP}")))
+            || (write.resource.is_cluster_role() && name.starts_with(OUR_ROLES));
         return if ours { rules.environment_of(HOME_NAMESPACE, &BTreeMap::new()) } else { rules.cluster_scoped() };
     };
+    if write.resource.is_credential() {
+        let own = rules.environment_of(namespace, namespace_labels);
+        let guarded = Some(own).filter(|own| own.writes == Gate::RequireToken);
+        return guarded.or_else(|| rules.environment_of_engine_object(None)).unwrap_or(own);
+    }
     if !write.resource.is_namespace() {
         return rules.environment_of(namespace, namespace_labels);
     }
@@ -35,15 +52,10 @@ pub fn environment_of_write<'r>(
         Some(rules.environment_of(namespace, object.metadata.labels()))
     });
     let named = rules.environment_of(namespace, namespace_labels);
-    let strictness = |environment: &Environment| match environment.writes {
-        Gate::RequireToken => 2,
-        Gate::Stamp => 1,
-        Gate::Ignore => 0,
-    };
     // With equal strictness the one that the policy names first holds: the same order as for every namespace.
     let rank = |environment: &Environment| {
         let place = rules.spec().environments.iter().position(|listed| listed.name == environment.name);
-        (strictness(environment), std::cmp::Reverse(place.unwrap_or(usize::MAX)))
+        (environment.writes.strictness(), std::cmp::Reverse(place.unwrap_or(usize::MAX)))
     };
     sides.into_iter().flatten().max_by_key(|environment| rank(environment)).unwrap_or(named)
 }

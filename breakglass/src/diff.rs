@@ -27,7 +27,7 @@ pub fn changes_nothing(resource: &Resource, before: &Object<'_>, after: &Object<
     let (old_metadata, new_metadata) = (old.remove("metadata"), new.remove("metadata"));
     // Kinds that come with Kubernetes have a status subresource, and the main one does not write status. Of a custom kind
     // we do not know whether it has one.
-    if is_built_in(&resource.group) {
+    if is_built_in(&resource.group) && resource.subresource.is_none() {
         old.remove("status");
         new.remove("status");
     }
@@ -44,6 +44,16 @@ pub fn changes_nothing(resource: &Resource, before: &Object<'_>, after: &Object<
         && foreign(before.metadata.annotations(), &stamp::ANNOTATIONS)
             .eq(foreign(after.metadata.annotations(), &stamp::ANNOTATIONS))
         && foreign(before.metadata.labels(), &stamp::LABELS).eq(foreign(after.metadata.labels(), &stamp::LABELS))
+}
+
+/// Whether an update leaves the metadata as it is but for what the API server keeps: labels, annotations, finalizers, owners.
+pub fn keeps_metadata(before: &Object<'_>, after: &Object<'_>) -> bool {
+    let metadata = |object: &Object<'_>| -> Option<BTreeMap<String, String>> {
+        let metadata: Fields<'_> = serde_json::from_str(fields(object.raw)?.remove("metadata")?.get()).ok()?;
+        let theirs = metadata.into_iter().filter(|(key, _)| !SERVER_METADATA.contains(&key.as_str()));
+        Some(theirs.map(|(key, raw)| (key, raw.get().to_owned())).collect())
+    };
+    matches!((metadata(before), metadata(after)), (Some(before), Some(after)) if before == after)
 }
 
 fn fields(raw: &RawValue) -> Option<Fields<'_>> {

@@ -32,3 +32,9 @@ pub mod mark;
 pub mod patch;
 // The record of a write.
 pub mod record;
+// What became of a write that was let in.
+pub mod fate;
+
+// What holds of every write, over all of the above.
+#[cfg(test)]
+mod tests;

@@ -24,35 +24,53 @@ pub struct Ink<'i> {
     pub random: u32,
 }
 
+/// What is known of the object's earlier changes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Past<'p> {
+    /// A change that has a record already, so that its stamp on a new object is a copy and not an earlier pass.
+    pub replayed: Option<&'p str>,
+    /// Whether the write puts the object back to what it was before its pending changes.
+    pub undone: bool,
+}
+
 /// The values that our keys must have on the object of this write; `None` where they are not to be touched.
 ///
 /// What the client sends in our keys counts for nothing, with one exception: a stamp of this very request, which an
-/// earlier pass of the mutating call put there, stays as it is. `replayed` names a change that has a record already, so
-/// that its stamp on a new object is a copy and not an earlier pass.
-pub fn wanted_keys(write: &Write<'_>, decision: &Decision<'_>, ink: Ink<'_>, replayed: Option<&str>) -> Option<Keys> {
-    let after = write.after.as_ref().filter(|_| write.can_carry_stamp())?;
+/// earlier pass of the mutating call put there, stays as it is.
+pub fn wanted_keys(write: &Write<'_>, decision: &Decision<'_>, ink: Ink<'_>, past: Past<'_>) -> Option<Keys> {
+    let after = write.after.as_ref().filter(|_| matches!(write.verb, Verb::Create | Verb::Update))?;
     let token = match decision {
         Decision::Pass | Decision::Refuse(_) | Decision::Rehearse(_) => return None,
         Decision::Leave => return Some(kept(write)),
         Decision::Note | Decision::Tolerate(_) => None,
         Decision::Admit { token, .. } => Some(*token),
     };
-    if changes_nothing(write) {
+    // A subresource is no way to put a stamp on, to take one off, or to make one up.
+    if !write.can_carry_stamp() || changes_nothing(write) {
         return Some(kept(write));
     }
+    if past.undone {
+        return Some(Keys::default());
+    }
     let present = Keys::of_object(Some(after));
-    let copied = replayed.is_some() && present.annotation(stamp::CHANGE) == replayed;
+    let copied = past.replayed.is_some() && present.annotation(stamp::CHANGE) == past.replayed;
     if !copied && is_true(write, token, ink.key, ink.now) {
         return Some(present);
     }
     let time = Timestamp::new(ink.now);
-    let under = token.map(|token| UnderToken {
+    let change = token.map(|token| Claim::new(write, token, time).name(ink.key, ink.random));
+    Some(stamp(write, token, time, change).keys())
+}
+
+/// The stamp of a write at a time, under a token with the name of its change.
+pub fn stamp(write: &Write<'_>, token: Option<&BreakglassToken>, time: Timestamp, change: Option<String>) -> Stamp {
+    let under = token.zip(change).map(|(token, change)| UnderToken {
         incident: token.spec.incident.clone(),
         token: token.metadata.name.clone().unwrap_or_default(),
-        change: Claim::new(write, token, time).name(ink.key, ink.random),
+        change,
     });
     let user = write.requester.user.clone();
-    Some(Stamp { user, time, operation: write.operation(), manager: write.manager.clone(), under }.keys())
+    Stamp { user, time, operation: write.operation(), manager: write.manager.clone(), under }
 }
 
 /// Whether the object of this write carries the stamp of this very write, made by us.
@@ -68,20 +86,10 @@ pub fn is_true(write: &Write<'_>, token: Option<&BreakglassToken>, key: &Key, no
     if age < earliest || age > window {
         return false;
     }
-    let under = token.map(|token| UnderToken {
-        incident: token.spec.incident.clone(),
-        token: token.metadata.name.clone().unwrap_or_default(),
-        change: present.annotation(stamp::CHANGE).unwrap_or_default().to_owned(),
-    });
-    let proven = match (token, &under) {
-        (Some(token), Some(under)) => {
-            Claim::candidates(write, token, time).iter().any(|claim| claim.verifies(key, &under.change))
-        }
-        _ => true,
-    };
-    let user = write.requester.user.clone();
-    let stamp = Stamp { user, time, operation: write.operation(), manager: write.manager.clone(), under };
-    proven && stamp.keys() == present
+    let change = present.annotation(stamp::CHANGE).unwrap_or_default().to_owned();
+    let proven = token
+        .is_none_or(|token| Claim::candidates(write, token, time).iter().any(|claim| claim.verifies(key, &change)));
+    proven && stamp(write, token, time, Some(change)).keys() == present
 }
 
 /// Whether the write leaves everything as it is but for managedFields, resourceVersion, generation and our keys.
@@ -97,6 +105,14 @@ pub fn changes_nothing(write: &Write<'_>) -> bool {
 /// Whether our keys are what they were before the write.
 pub fn keeps_keys(write: &Write<'_>) -> bool {
     write.after.as_ref().is_none_or(|after| Keys::of_object(Some(after)) == kept(write))
+}
+
+/// Whether the object carries a stamp that this write without a token cannot have: somebody else's, or one of a token's.
+pub fn is_false(write: &Write<'_>) -> bool {
+    let present = Keys::of_object(write.after.as_ref());
+    let user = present.annotation(stamp::USER).is_some_and(|user| user != write.requester.user);
+    let token = [stamp::INCIDENT, stamp::TOKEN, stamp::CHANGE].iter().any(|key| present.annotation(key).is_some());
+    (user || token) && !keeps_keys(write)
 }
 
 /// Our keys as they were before the write.
@@ -159,7 +175,7 @@ mod tests {
         let ink = Ink { key: &key, now: noon(), random };
         let after = write.after.as_ref().unwrap();
         let mut object: Value = serde_json::from_str(after.raw.get()).unwrap();
-        if let Some(keys) = wanted_keys(write, decision, ink, None) {
+        if let Some(keys) = wanted_keys(write, decision, ink, Past::default()) {
             let steps = serde_json::to_value(patch(&after.metadata, &keys)).unwrap();
             json_patch::patch(&mut object, &serde_json::from_value::<json_patch::Patch>(steps).unwrap()).unwrap();
         }
@@ -236,7 +252,8 @@ mod tests {
         let first = raw(&stamped(&write(None, &named), &admitted(&token, &rules), 1));
         let change = Object::new(&first).metadata.annotations()[stamp::CHANGE].clone();
         let ink = Ink { key: &key, now: noon(), random: 2 << 20 };
-        let keys = wanted_keys(&write(None, &first), &admitted(&token, &rules), ink, Some(&change)).unwrap();
+        let past = Past { replayed: Some(&change), undone: false };
+        let keys = wanted_keys(&write(None, &first), &admitted(&token, &rules), ink, past).unwrap();
         assert_ne!(keys.annotation(stamp::CHANGE), Some(change.as_str()));
     }
 

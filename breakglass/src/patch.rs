@@ -104,6 +104,7 @@ mod tests {
             prop_assert_eq!(&object["metadata"]["name"], &json!("a"));
         }
 
+        /// L-03: for keys that are as they should be, no patch is sent.
         #[test]
         fn what_is_there_already_is_no_patch(annotations in map(), labels in map()) {
             let metadata = Metadata { annotations, labels, ..Default::default() };

@@ -22,6 +22,8 @@ pub struct Rules {
     cluster: Environment,
     /// Stands in for one where no environment of the policy matches: stamped, never refused.
     elsewhere: Environment,
+    /// Stands in for the environment of engine objects where the policy lists none of that name.
+    engine_objects: Environment,
 }
 
 /// Why a policy is not honoured.
@@ -82,8 +84,11 @@ impl Rules {
                 return Err(RulesError::ExemptEverything(exemption.name.clone()));
             }
         }
-        let cluster = stand_in(CLUSTER_ENVIRONMENT, spec.cluster_scoped);
-        Ok(Self { spec, incident, cluster, elsewhere: stand_in("other", Gate::Stamp) })
+        let mut cluster = stand_in(CLUSTER_ENVIRONMENT, spec.cluster_scoped);
+        // A connection through a node reaches every pod on it, whatever environment that is in.
+        cluster.exec = spec.environments.iter().map(Environment::exec_gate).max_by_key(|gate| gate.strictness());
+        let engine_objects = stand_in(&spec.engine_objects.environment, Gate::RequireToken);
+        Ok(Self { spec, incident, cluster, elsewhere: stand_in("other", Gate::Stamp), engine_objects })
     }
 
     /// What holds while there is no policy object.
@@ -109,7 +114,15 @@ impl Rules {
         if name == CLUSTER_ENVIRONMENT {
             return Some(&self.cluster);
         }
-        self.spec.environments.iter().find(|environment| environment.name == name)
+        let listed = self.spec.environments.iter().find(|environment| environment.name == name);
+        listed.or_else(|| Some(&self.engine_objects).filter(|environment| environment.name == name))
+    }
+
+    /// The environment of an engine's own object in this namespace; `None` where the namespace's own rules hold.
+    pub fn environment_of_engine_object(&self, namespace: Option<&str>) -> Option<&Environment> {
+        let except = &self.spec.engine_objects.except_namespaces;
+        let excepted = namespace.is_some_and(|name| except.iter().any(|pattern| glob::matches(pattern, name)));
+        if excepted { None } else { self.environment_named(&self.spec.engine_objects.environment) }
     }
 
     /// The environment of a namespace: the first that matches its name or its label.
@@ -194,7 +207,8 @@ fn check_environments(environments: &[Environment]) -> Result<(), RulesError> {
 }
 
 fn check_writers(spec: &BreakglassPolicySpec) -> Result<(), RulesError> {
-    let engines = spec.writers.engines.iter().map(|engine| (&engine.name, &engine.users));
+    let engines = spec.writers.engines.iter();
+    let engines = engines.flat_map(|engine| [(&engine.name, &engine.users), (&engine.name, &engine.keepers)]);
     let trusted = spec.writers.trusted.iter().map(|trusted| (&trusted.name, &trusted.users));
     for (name, users) in engines.chain(trusted) {
         for pattern in users {

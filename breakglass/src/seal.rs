@@ -4,7 +4,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use crate::api::{BreakglassToken, Operation, Timestamp};
-use crate::write::{Verb, Write};
+use crate::write::Write;
 
 /// The cluster's key. It lives in a Secret that only the webhook reads.
 #[derive(Clone)]
@@ -49,6 +49,11 @@ impl Key {
         mac.finalize().into_bytes().into()
     }
 
+    /// What names the attempts of one write; the texts say which.
+    pub fn name_attempt(&self, parts: &[&str]) -> String {
+        encode(&self.hash("attempt", parts), 16)
+    }
+
     /// What stands in a record for a value that nobody may read there: equal values give equal hashes.
     pub fn hide(&self, value: &str) -> String {
         format!("hidden:{}", encode(&self.hash("hide", &[value]), 16))
@@ -77,7 +82,7 @@ impl<'a> Claim<'a> {
     ///
     /// A delete is claimed without time and version: the API server asks twice about one delete, with another
     /// resourceVersion the second time (registry/generic/registry/store.go Delete), and may be asked again while a
-    /// finalizer holds the object. Deleting one object is one change.
+    /// finalizer holds the object; a drain asks again until a disruption budget lets the pod go. It is one change.
     pub fn new(write: &Write<'_>, token: &'a BreakglassToken, time: Timestamp) -> Self {
         let generated = write.after.as_ref().filter(|_| write.object_name().is_empty());
         let object = match generated {
@@ -100,7 +105,7 @@ impl<'a> Claim<'a> {
 
     fn about(write: &Write<'_>, token: &'a BreakglassToken, time: Timestamp, object: String) -> Self {
         let before = write.before.as_ref().map(|before| &before.metadata);
-        let once = write.verb == Verb::Delete;
+        let once = is_once(write);
         let version = before.filter(|_| !once).map_or(String::new(), |metadata| metadata.resource_version.clone());
         let parts = vec![
             write.requester.user.clone(),
@@ -140,6 +145,11 @@ impl<'a> Claim<'a> {
         let proof = encode(&key.hash("change", &parts), PROOF_CHARS);
         format!("{}-{nonce}{proof}", self.incident.to_ascii_lowercase())
     }
+}
+
+/// Whether asking again is asking for the same: what is gone cannot go twice.
+pub fn is_once(write: &Write<'_>) -> bool {
+    matches!(write.operation(), Operation::Delete | Operation::Evict)
 }
 
 /// How a name that is still to be made stands in a claim. No name of Kubernetes has a star in it.

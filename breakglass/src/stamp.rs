@@ -38,6 +38,10 @@ pub enum State {
     Accepted,
     /// Written where no token is needed: on the record, and nothing is owed.
     Noted,
+    /// Of a record only: let in, not yet seen in the cluster.
+    Admitted,
+    /// Of a record only: proven closed.
+    Settled,
 }
 
 impl State {
@@ -48,6 +52,8 @@ impl State {
             Self::Deferred => "deferred",
             Self::Accepted => "accepted",
             Self::Noted => "noted",
+            Self::Admitted => "admitted",
+            Self::Settled => "settled",
         }
     }
 }
@@ -136,5 +142,24 @@ impl Stamp {
     /// The time that a set of keys names, if it is one.
     pub fn time_in(keys: &Keys) -> Option<Timestamp> {
         keys.annotation(TIME)?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_empty_when_there_is_neither_an_annotation_nor_the_label() {
+        let (user, state) = ((USER, "a".to_owned()), (STATE, "pending".to_owned()));
+        for (annotations, labels, empty) in [
+            (None, None, true),
+            (Some(user.clone()), None, false),
+            (None, Some(state.clone()), false),
+            (Some(user), Some(state), false),
+        ] {
+            let keys = Keys { annotations: annotations.into_iter().collect(), labels: labels.into_iter().collect() };
+            assert_eq!(keys.is_empty(), empty, "{keys:?}");
+        }
     }
 }

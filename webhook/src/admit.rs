@@ -7,22 +7,26 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use breakglass::api::{BreakglassToken, Mode, Timestamp};
+use breakglass::api::{BreakglassChange, BreakglassToken, Mode, Operation, Timestamp};
 use breakglass::decide::{Decision, Known, decide};
-use breakglass::mark::{self, Ink};
+use breakglass::mark::{self, Ink, Past};
 use breakglass::patch::patch;
-use breakglass::record::{Circumstances, record};
+use breakglass::record::{self, ATTEMPT, Circumstances, record};
 use breakglass::rules::Rules;
-use breakglass::seal::{Claim, Key};
+use breakglass::seal::{self, Claim, Key};
 use breakglass::stamp::{self, Stamp};
-use breakglass::write::{Verb, Write};
+use breakglass::write::{Object, Resource, Verb, Write};
 use breakglass::writer::{Writer, classify};
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
+use serde_json::value::RawValue;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, DefinitionGone};
+use crate::follow::Follower;
+use crate::parent::{self, Parent};
 use crate::review::{Answer, Patch};
-use crate::{advise, ledger};
+use crate::turn::{Intent, Turns};
+use crate::{advise, ledger, past};
 
 /// What a call is answered with, and what its log line says.
 #[derive(Debug)]
@@ -43,6 +47,14 @@ pub struct Outcome {
 #[error("this cannot be decided now: {0:#}")]
 pub struct Unavailable(#[from] pub anyhow::Error);
 
+impl Unavailable {
+    /// What to say at once where waiting will not help.
+    fn for_good(&self) -> Option<String> {
+        let gone = self.0.downcast_ref::<DefinitionGone>()?;
+        Some(format!("this write is not let in: {gone}. Who runs the cluster types: kubectl apply -k manifests/crds"))
+    }
+}
+
 /// What every call works with; `own` as well.
 pub struct Admission {
     /// What we know of the cluster.
@@ -53,6 +65,10 @@ pub struct Admission {
     pub clock: fn() -> DateTime<Utc>,
     /// A random number for names.
     pub random: fn() -> u32,
+    /// Looks for what was let in.
+    pub follower: Arc<Follower>,
+    /// Who writes to an object next.
+    pub turns: Turns,
 }
 
 impl Admission {
@@ -65,10 +81,18 @@ impl Admission {
         let decision = scene.decide(write);
         let ink = Ink { key: &self.key, now: scene.now, random: (self.random)() };
         let replayed = self.replayed(write, &decision).await?;
-        let keys = mark::wanted_keys(write, &decision, ink, replayed.as_deref());
+        let undone = !self.undone(write, &decision, &scene.rules).await?.is_empty();
+        let keys = mark::wanted_keys(write, &decision, ink, Past { replayed: replayed.as_deref(), undone });
         let mut answer = Answer::allow();
         if let (Some(keys), Some(after)) = (keys, &write.after) {
             answer.patch = patch(&after.metadata, &keys).into_iter().map(Patch::Stamp).collect();
+        }
+        let noted = matches!(decision, Decision::Note | Decision::Tolerate(_));
+        if noted && write.operation() == Operation::Scale && !write.dry_run && !mark::changes_nothing(write) {
+            let stamp = mark::stamp(write, None, Timestamp::new(scene.now), None);
+            if let Some(parent) = Parent::of_write(write, &stamp) {
+                parent::stamp_later(self.cluster.client().clone(), parent);
+            }
         }
         Ok(scene.outcome(answer, &decision))
     }
@@ -78,10 +102,29 @@ impl Admission {
     /// # Errors
     /// Where the API server cannot tell what the decision needs.
     pub async fn gate(&self, write: &Write<'_>) -> Result<Outcome, Unavailable> {
+        let decided = self.decide(write).await;
+        match decided.as_ref().err().and_then(Unavailable::for_good) {
+            Some(words) => Ok(Outcome {
+                answer: Answer::refuse(words),
+                writer: Writer::Direct,
+                decision: "Refuse",
+                why: "DefinitionGone",
+            }),
+            None => decided,
+        }
+    }
+
+    async fn decide(&self, write: &Write<'_>) -> Result<Outcome, Unavailable> {
         let mut scene = Scene::load(self, write).await?;
+        scene.doubt(self, write).await?;
         scene.confirm(self, write).await?;
         let decision = scene.decide(write);
+        if let Some(seen) = stamp::Keys::of_object(write.before.as_ref()).annotation(stamp::CHANGE) {
+            self.follower.saw(seen);
+        }
         let answer = match &decision {
+            Decision::Note if mark::is_false(write) => Answer::refuse(NOT_STAMPED),
+            Decision::Note if !write.can_carry_stamp() => Answer { audit: noted(write), ..Answer::allow() },
             Decision::Pass | Decision::Leave | Decision::Note => Answer::allow(),
             Decision::Refuse(refusal) => Answer::refuse(refusal.to_string()),
             Decision::Rehearse(refusal) => {
@@ -92,52 +135,111 @@ impl Admission {
             }
             Decision::Tolerate(_) => Answer::allow(),
             Decision::Admit { token, environment } => {
+                let undoes = self.undone(write, &decision, &scene.rules).await?;
                 let circumstances = Circumstances {
                     token,
                     environment,
                     rules: &scene.rules,
                     key: &self.key,
                     time: Timestamp::new(scene.now),
+                    undoes: &undoes,
                 };
-                self.admit(write, circumstances, scene.now).await
+                self.admit(write, circumstances, scene.now).await?
             }
         };
         Ok(scene.outcome(answer, &decision))
     }
 
     /// Lets a write in under a token: on the record, or not at all.
-    async fn admit(&self, write: &Write<'_>, mut circumstances: Circumstances<'_>, now: DateTime<Utc>) -> Answer {
+    async fn admit(
+        &self,
+        write: &Write<'_>,
+        mut circumstances: Circumstances<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<Answer, Unavailable> {
         let token = circumstances.token;
-        let name = if !write.can_carry_stamp() {
-            let claim = Claim::new(write, token, circumstances.time);
-            if write.verb == Verb::Delete { claim.only_name(&self.key) } else { claim.name(&self.key, (self.random)()) }
-        } else if mark::is_true(write, Some(token), &self.key, now) {
-            let keys = stamp::Keys::of_object(write.after.as_ref());
+        let keys = stamp::Keys::of_object(write.after.as_ref());
+        let stamped = write.can_carry_stamp() && mark::is_true(write, Some(token), &self.key, now);
+        let undoes = keys.is_empty() && !circumstances.undoes.is_empty();
+        if stamped {
             circumstances.time = Stamp::time_in(&keys).unwrap_or(circumstances.time);
-            keys.annotation(stamp::CHANGE).unwrap_or_default().to_owned()
         } else if mark::changes_nothing(write) && mark::keeps_keys(write) {
-            return Answer::allow();
-        } else {
-            return Answer::refuse(NOT_STAMPED);
-        };
+            return Ok(Answer::allow());
+        } else if write.can_carry_stamp() && !undoes {
+            return Ok(Answer::refuse(NOT_STAMPED));
+        } else if !write.can_carry_stamp() && !mark::keeps_keys(write) {
+            return Ok(Answer::refuse(FORGED));
+        }
         if write.dry_run {
-            return warn([format!("let in under {}; a dry run leaves no record", token.name_any())]);
+            return Ok(warn([format!("let in under {}; a dry run leaves no record", token.name_any())]));
         }
+        let evicted = self.evicted(write).await?;
+        let before = evicted.as_deref().map(Object::new).or(write.before.clone());
+        let write = &Write { before, resource: self.scaled(write).await?, ..write.clone() };
+        let name = match keys.annotation(stamp::CHANGE).filter(|_| stamped) {
+            Some(name) => name.to_owned(),
+            None => {
+                let claim = Claim::new(write, token, circumstances.time);
+                if seal::is_once(write) { claim.only_name(&self.key) } else { claim.name(&self.key, (self.random)()) }
+            }
+        };
         let change = record(write, &name, circumstances);
-        if let Err(error) = ledger::keep(self.cluster.client(), &change).await {
-            tracing::error!("keeping the record {name}: {error:#}");
-            return Answer::refuse(format!(
-                "this write is not let in, because its record cannot be kept: {error:#}. Try again; if it stays so: \
-                 kubectl get breakglasschanges"
-            ));
-        }
+        let turn = match intent(write, &change) {
+            None => None,
+            Some(intent) => match self.turns.take(intent).await {
+                // The API server asks again, with what took this version's place.
+                None => return Ok(Answer::allow()),
+                turn => turn,
+            },
+        };
+        let change = match ledger::keep(self.cluster.client(), &change).await {
+            Ok(change) => change,
+            Err(error) => {
+                tracing::error!("keeping the record {name}: {error:#}");
+                return Ok(Answer::refuse(format!(
+                    "this write is not let in, because its record cannot be kept: {error:#}. Try again; if it stays so: \
+                     kubectl get breakglasschanges"
+                )));
+            }
+        };
         let warnings = advise::on_admission(self.cluster.client(), &change, token, now).await;
         let audit = BTreeMap::from([
             ("incident", change.spec.incident.clone()),
             ("token", format!("{} {}", token.name_any(), token.uid().unwrap_or_default())),
             ("change", name),
         ]);
-        Answer { warnings, audit, ..Answer::allow() }
+        self.follower.begin(change, turn);
+        Ok(Answer { warnings, audit, ..Answer::allow() })
+    }
+
+    /// The pod that an eviction takes away: the review carries only the eviction.
+    async fn evicted(&self, write: &Write<'_>) -> Result<Option<Box<RawValue>>, Unavailable> {
+        if write.operation() != Operation::Evict {
+            return Ok(None);
+        }
+        Ok(self.cluster.pod(write.namespace.as_deref().unwrap_or_default(), write.object_name()).await?)
+    }
+
+    /// What a scale scales: of a custom kind the review names only the plural.
+    async fn scaled(&self, write: &Write<'_>) -> Result<Resource, Unavailable> {
+        let mut resource = write.resource.clone();
+        if write.operation() == Operation::Scale && record::target(write).kind == resource.kind {
+            resource.kind = self.cluster.kind_of(&record::target(write)).await?.unwrap_or(resource.kind);
+        }
+        Ok(resource)
+    }
+
+    /// The changes that a write undoes; see [`past::undone`].
+    async fn undone(
+        &self,
+        write: &Write<'_>,
+        decision: &Decision<'_>,
+        rules: &Rules,
+    ) -> Result<Vec<String>, Unavailable> {
+        match decision {
+            Decision::Admit { .. } => Ok(past::undone(&self.cluster, rules, &self.key, write).await?),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// The change that an object to be created says it is, where that change has a record already.
@@ -159,6 +261,21 @@ const NOT_STAMPED: &str = "this write is not let in, because the object does not
     call that stamps did not run, or another webhook took the stamp off. Try again; if it stays so: \
     kubectl get mutatingwebhookconfigurations";
 
+const FORGED: &str = "this write is not let in, because it carries a stamp, and nobody stamps through a subresource: leave \
+    out what begins with breakglass.dev/";
+
+/// What a write is about to do to a version of an object; nothing where it replaces none.
+fn intent(write: &Write<'_>, change: &BreakglassChange) -> Option<Intent> {
+    let before = &write.before.as_ref().filter(|_| write.verb == Verb::Update)?.metadata;
+    let attempt = change.annotations().get(ATTEMPT).cloned().unwrap_or_default();
+    Some(Intent { uid: before.uid.clone(), version: before.resource_version.clone(), attempt })
+}
+
+/// What the audit log keeps of a write that needs no token and cannot carry a stamp.
+fn noted(write: &Write<'_>) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([("user", write.requester.user.clone()), ("operation", write.operation().as_str().to_owned())])
+}
+
 /// A line each: clients cut long ones off, and the last is the command.
 fn warn<const N: usize>(lines: [String; N]) -> Answer {
     Answer { warnings: lines.into(), ..Answer::allow() }
@@ -179,9 +296,10 @@ impl Scene {
     async fn load(admission: &Admission, write: &Write<'_>) -> Result<Self, Unavailable> {
         let cluster = &admission.cluster;
         let rules = cluster.rules();
-        let writer = classify(&write.requester, &rules, write.namespace.as_deref());
+        let writer = classify(write, &rules);
         let labels = match (&writer, &write.namespace) {
-            (Writer::Direct, Some(namespace)) => cluster.namespace_labels(namespace).await?,
+            // A Namespace whose name is still to be made has none yet.
+            (Writer::Direct, Some(namespace)) if !namespace.is_empty() => cluster.namespace_labels(namespace).await?,
             _ => BTreeMap::new(),
         };
         let tokens = cluster.tokens_of(&write.requester.user);
@@ -192,6 +310,20 @@ impl Scene {
             scene.look_up(admission, write).await?;
         }
         Ok(scene)
+    }
+
+    /// The API server asks the gate about what is guarded as far as it knows. Where we would say that no token is needed, it
+    /// may have heard of a label that we have not.
+    async fn doubt(&mut self, admission: &Admission, write: &Write<'_>) -> Result<(), Unavailable> {
+        let Some(namespace) = write.namespace.as_ref().filter(|name| !name.is_empty()) else { return Ok(()) };
+        if self.writer != Writer::Direct || !matches!(self.decide(write), Decision::Note | Decision::Leave) {
+            return Ok(());
+        }
+        self.labels = admission.cluster.live_namespace_labels(namespace).await?;
+        if matches!(self.decide(write), Decision::Refuse(_) | Decision::Rehearse(_) | Decision::Tolerate(_)) {
+            self.look_up(admission, write).await?;
+        }
+        Ok(())
     }
 
     /// Makes sure that the token which would let the write in is still what the watch told. One that was closed a moment

@@ -20,13 +20,23 @@ mod tls;
 // Paths, limits, and what is answered when there is nothing to decide.
 mod routes;
 // AdmissionReview bytes → Write; answer → bytes.
-mod review;
+pub mod review;
 // READ THIS FIRST: one write from arrival to answer.
 mod admit;
 // Writes to our own kinds.
 mod own;
 // The record, kept before a write is let in.
 mod ledger;
+// Writes to one object come one after another.
+mod turn;
+// What the ledger says of an object.
+mod past;
+// What becomes of a write that was let in.
+mod follow;
+// The object of a change, as it is now.
+mod target;
+// The stamp of a scale goes onto the scaled object.
+mod parent;
 // What the writer is told.
 mod advise;
 // What we know of the cluster now.
@@ -92,7 +102,9 @@ pub async fn serve(config: Config) -> Result<()> {
     tokio::spawn(leader::campaign(Api::namespaced(client, &config.namespace), identity, Utc::now, lead));
     let registrar = register::Registrar::new(cluster.clone(), &config, &certificates.ca);
     tokio::spawn(registrar.clone().run(leading.clone()));
-    tokio::spawn(tokens::keep(cluster.clone(), leading, Utc::now));
+    tokio::spawn(tokens::keep(cluster.clone(), leading.clone(), Utc::now));
+    let follower = follow::Follower::new(cluster.clone(), Utc::now);
+    tokio::spawn(follower.clone().keep(leading));
 
     let health = health::Health::new(cluster.clone(), registrar);
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
@@ -100,7 +112,14 @@ pub async fn serve(config: Config) -> Result<()> {
     tokio::spawn(reach_itself(health.clone(), address, config.server_name(), certificates.ca));
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
 
-    let admission = admit::Admission { cluster, key, clock: Utc::now, random: random_number };
+    let admission = admit::Admission {
+        cluster,
+        key,
+        clock: Utc::now,
+        random: random_number,
+        follower,
+        turns: turn::Turns::default(),
+    };
     let router = routes::router(routes::Shared::new(admission, health.clone()));
     let tls = Arc::new(shown.server_config()?);
     listen::serve(listener, tls, router, health, config.lameduck()).await

@@ -36,7 +36,7 @@ pub fn fill(admission: &Admission, write: &Write<'_>) -> Outcome {
             Verb::Update | Verb::Delete | Verb::Connect => Vec::new(),
         };
     }
-    outcome(classify(&write.requester, &rules, None), answer)
+    outcome(classify(write, &rules), answer)
 }
 
 fn opened(admission: &Admission, write: &Write<'_>, rules: &Rules) -> Vec<Patch> {
@@ -69,7 +69,7 @@ fn ended(admission: &Admission, write: &Write<'_>) -> Vec<Patch> {
 /// Where the API server cannot tell who may approve.
 pub async fn check(admission: &Admission, write: &Write<'_>) -> Result<Outcome, Unavailable> {
     let rules = admission.cluster.rules();
-    let writer = classify(&write.requester, &rules, None);
+    let writer = classify(write, &rules);
     let answer = match write.resource.plural.as_str() {
         _ if writer == Writer::Webhook => Answer::allow(),
         POLICIES => check_policy(write),

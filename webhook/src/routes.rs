@@ -105,6 +105,11 @@ async fn bounded(shared: &Shared, call: Call, headers: &HeaderMap, body: Body) -
     if let Some(why) = shared.health.cannot_decide() {
         return put_off(&why);
     }
+    let json =
+        |value: &HeaderValue| value.to_str().is_ok_and(|text| text.split(';').next() == Some("application/json"));
+    if !headers.get(header::CONTENT_TYPE).is_some_and(json) {
+        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, "a review is application/json\n").into_response();
+    }
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     let Some(size) = length else {
         return (StatusCode::LENGTH_REQUIRED, "say how long the review is\n").into_response();
@@ -180,6 +185,7 @@ fn log(call: Call, uid: &str, write: &Write<'_>, outcome: &Result<Outcome, Unava
         subresource = write.resource.subresource.as_deref().unwrap_or_default(),
         namespace = write.namespace.as_deref().unwrap_or_default(),
         name = write.display_name(),
+        manager = write.manager,
         dry_run = write.dry_run,
         decision,
         why,
@@ -193,12 +199,15 @@ mod tests {
     use super::*;
     use crate::cluster::Cluster;
     use crate::config::Config;
+    use crate::follow::Follower;
     use crate::register::Registrar;
+    use crate::turn::Turns;
     use axum::http::Request;
     use breakglass::seal::Key;
     use clap::Parser as _;
     use tower::ServiceExt as _;
 
+    /// H-12: a timeout that is missing, zero or no number means the default one.
     #[test]
     fn a_deadline_is_what_the_api_server_says_within_reason() {
         for (uri, seconds) in [
@@ -221,7 +230,14 @@ mod tests {
         let cluster = Cluster::new(kube::Client::try_from(nowhere).unwrap()).unwrap();
         let registrar = Registrar::new(cluster.clone(), &Config::parse_from(["breakglass-webhook"]), "");
         let health = Health::new(cluster.clone(), registrar);
-        let admission = Admission { cluster, key: Key::new([7; Key::BYTES]), clock: chrono::Utc::now, random: || 7 };
+        let admission = Admission {
+            follower: Follower::new(cluster.clone(), chrono::Utc::now),
+            cluster,
+            key: Key::new([7; Key::BYTES]),
+            clock: chrono::Utc::now,
+            random: || 7,
+            turns: Turns::default(),
+        };
         router(Shared::new(admission, health))
     }
 

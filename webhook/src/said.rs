@@ -2,10 +2,21 @@
 
 use kube::Error;
 
+/// A sentence of the API server.
+#[derive(Debug, thiserror::Error)]
+#[error("{words}")]
+pub struct Said {
+    words: String,
+    /// The HTTP status that came with it.
+    pub code: u16,
+}
+
 /// The API server's sentence where it gave one; else the error as it is.
 pub fn said(error: Error) -> anyhow::Error {
     match error {
-        Error::Api(status) if !status.message.is_empty() => anyhow::anyhow!("{}", status.message),
+        Error::Api(status) if !status.message.is_empty() => {
+            Said { words: status.message.clone(), code: status.code }.into()
+        }
         other => other.into(),
     }
 }

@@ -82,6 +82,10 @@ pub struct BreakglassChangeSpec {
     /// True when the bodies were too large to keep, and hashes stand in their place.
     #[serde(default)]
     pub truncated: bool,
+    /// The changes that this write undid: it put the object back to what it was before the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    pub undoes: Vec<String>,
     /// Until when somebody has to decide what becomes of it.
     pub decide_by: Timestamp,
 }

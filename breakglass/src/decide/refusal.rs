@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::api::{BreakglassToken, Environment, Timestamp};
 use crate::cover::Life;
+use crate::engine;
 use crate::write::{Verb, Write};
 
 /// The longest part of a refusal that a client chooses (names, users). A message of kilobytes helps nobody.
@@ -145,6 +146,10 @@ impl Refusal {
         let place = match &write.namespace {
             // The namespace may be the very one that is being made: `-n` would ask for its labels in vain.
             Some(_) if write.resource.is_namespace() => format!("--environment {}", environment.name),
+            // It is guarded for what it does elsewhere: the namespace alone would be taken for its own environment.
+            Some(_) if engine::is_object(&write.resource) || write.resource.is_credential() => {
+                format!("--environment {}", environment.name)
+            }
             Some(namespace) => format!("-n {namespace}"),
             None => format!("--environment {}", environment.name),
         };

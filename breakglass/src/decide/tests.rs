@@ -145,6 +145,7 @@ fn a_prod_write_needs_a_live_token_of_its_writer_and_says_so_in_its_own_words() 
     );
 }
 
+/// K-02: a token admits until one millisecond before its end, and from its end on nothing.
 #[test]
 fn a_token_ends_at_its_second_and_not_one_millisecond_later() {
     let rules = Rules::built_in().unwrap();

@@ -4,6 +4,12 @@ use std::collections::BTreeMap;
 
 use super::{Engine, Owner};
 
+/// Argo CD's group, which it shares with other projects of Argo.
+pub(super) const GROUP: &str = "argoproj.io";
+
+/// The kinds in it that say what Argo CD applies, and to where.
+pub(super) const PLURALS: [&str; 3] = ["applications", "applicationsets", "appprojects"];
+
 /// Argo CD's tracking id is `<application>:<group>/<kind>:<namespace>/<name>`; an Application in another namespace than
 /// Argo CD's own is written `<namespace>_<application>`.
 pub(super) fn owner(annotations: &BTreeMap<String, String>) -> Option<Owner> {

@@ -4,6 +4,14 @@ use std::collections::BTreeMap;
 
 use super::{Engine, Owner};
 
+/// The end of the names of all groups of Flux' controllers.
+pub(super) const TOOLKIT: &str = ".toolkit.fluxcd.io";
+
+/// The groups whose objects say what Flux applies, and from where: Kustomizations, HelmReleases, their sources, and what
+/// flux-operator makes them from. Alerts and image policies deploy nothing.
+pub(super) const GROUPS: [&str; 4] =
+    ["kustomize.toolkit.fluxcd.io", "helm.toolkit.fluxcd.io", "source.toolkit.fluxcd.io", "fluxcd.controlplane.io"];
+
 /// Flux labels what it applies with the object it comes from (fluxcd/pkg ssa/manager.go SetOwnerLabels; helm-controller
 /// internal/postrender/common_renderer.go).
 pub(super) fn owner(labels: &BTreeMap<String, String>) -> Option<Owner> {

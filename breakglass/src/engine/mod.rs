@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::write::Resource;
+
 // Flux: labels name the Kustomization or the HelmRelease.
 mod flux;
 // Argo CD: an annotation names the Application.
@@ -15,6 +17,32 @@ pub enum Engine {
     Flux,
     /// argo-cd.readthedocs.io
     ArgoCd,
+}
+
+/// The objects that tell an engine what to apply: a group, and the plurals in it; all of them where none is named.
+///
+/// Whoever writes one of these deploys, wherever it lives.
+pub fn objects() -> Vec<(&'static str, &'static [&'static str])> {
+    let mut objects: Vec<(&str, &[&str])> = flux::GROUPS.iter().map(|&group| (group, &[][..])).collect();
+    objects.push((argocd::GROUP, &argocd::PLURALS));
+    objects
+}
+
+/// Whether a write goes to an engine's own object, or to a subresource of one.
+pub fn is_object(resource: &Resource) -> bool {
+    objects().iter().any(|(group, plurals)| {
+        *group == resource.group && (plurals.is_empty() || plurals.contains(&resource.plural.as_str()))
+    })
+}
+
+/// Whether the engines' own controllers keep objects of this kind: what they apply from, and what they tell people by.
+pub fn is_kept(resource: &Resource) -> bool {
+    is_object(resource) || resource.group.ends_with(flux::TOOLKIT)
+}
+
+/// The same as [`is_kept`], for who cannot call it: the end of a group, and [`objects`] besides.
+pub fn kept_suffix() -> &'static str {
+    flux::TOOLKIT
 }
 
 /// The engine's object that says where in Git an object comes from. A claim of the object's labels, which anybody who may
@@ -63,6 +91,16 @@ mod tests {
 
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn what_tells_an_engine_what_to_apply_is_its_object() {
+        let is = |group: &str, plural: &str| {
+            is_object(&Resource { group: group.to_owned(), plural: plural.to_owned(), ..Default::default() })
+        };
+        assert!(is("kustomize.toolkit.fluxcd.io", "kustomizations") && is("source.toolkit.fluxcd.io", "buckets"));
+        assert!(is("argoproj.io", "applications") && !is("argoproj.io", "rollouts"));
+        assert!(!is("notification.toolkit.fluxcd.io", "alerts") && !is("", "configmaps") && !is("", "applications"));
     }
 
     #[test]

@@ -4,9 +4,13 @@
 //! The names are those of `breakglass::writer`, which takes the second look. A test evaluates both on a real API server.
 
 use breakglass::api::{ENVIRONMENT_LABEL, GROUP, Gate, OVERRIDE_GROUP, Proof};
-use breakglass::glob;
+use breakglass::cover::OUR_ROLES;
 use breakglass::rules::Rules;
-use breakglass::writer::{COMPONENTS, CONTROLLER_PREFIX, CONTROLLERS, NODE_GROUP, NODE_PREFIX, POD_NAME, WEBHOOK_USER};
+use breakglass::writer::{
+    API_SERVER, CLOUD_CONTROLLER_MANAGER, COMPONENTS, CONTROLLER_PREFIX, CONTROLLERS, CREDENTIAL_ID, MASTERS_GROUP,
+    NODE_GROUP, NODE_PREFIX, POD_NAME, SERVICE_ACCOUNT_PREFIX, WEBHOOK_USER,
+};
+use breakglass::{engine, glob, stamp};
 
 const USER: &str = "request.userInfo.username";
 
@@ -14,10 +18,11 @@ const USER: &str = "request.userInfo.username";
 ///
 /// One expression with the likeliest robots first: every condition is evaluated, and `||` stops at the first that holds.
 pub(super) fn is_looked_at(rules: &Rules) -> String {
-    let mut robots = vec![unguarded_kinds(), control_plane(), itself(), in_group(OVERRIDE_GROUP)];
+    let mut robots = vec![unguarded_kinds(), control_plane(), status_alone(), itself(), in_group(OVERRIDE_GROUP)];
     let writers = &rules.spec().writers;
     for engine in &writers.engines {
-        robots.push(all(vec![proven(engine.proof), named(&engine.users)]));
+        let keeps = all(vec![is_kept(), named(&engine.keepers)]);
+        robots.push(all(vec![proven(engine.proof), any(vec![named(&engine.users), keeps])]));
     }
     for trusted in &writers.trusted {
         let mut who = vec![named(&trusted.users)];
@@ -41,9 +46,55 @@ pub(super) fn is_own_kind() -> String {
     format!("request.resource.group == {}", text(GROUP))
 }
 
-/// True for the definitions of our own kinds.
-pub(super) fn is_our_definition() -> String {
-    format!("oldObject != null && oldObject.metadata.name.endsWith({})", text(&format!(".{GROUP}")))
+/// True for an engine's own object, in a namespace where these are guarded for what they deploy.
+pub(super) fn is_engine_object(rules: &Rules) -> String {
+    let except = &rules.spec().engine_objects.except_namespaces;
+    let mut parts = vec![any(engine_objects())];
+    if !except.is_empty() {
+        parts.push(format!("!{}", in_namespaces(except)));
+    }
+    all(parts)
+}
+
+/// True where an object carries a stamp that it did not have, and that a write without a token cannot have: see
+/// `breakglass::mark::is_false`.
+pub(super) fn is_stamped_falsely() -> String {
+    let of = |side: &str, key: &str| {
+        format!(
+            "({side} != null && has({side}.metadata.annotations) ? {side}.metadata.annotations[?{key}] : optional.none())"
+        )
+    };
+    let differs = |key: &str| format!("{} != {}", of("object", &text(key)), of("oldObject", &text(key)));
+    let user = of("object", &text(stamp::USER));
+    let somebody_else = format!("({user}.hasValue() && {user}.value() != {USER} && {})", differs(stamp::USER));
+    let tokens = [stamp::INCIDENT, stamp::TOKEN, stamp::CHANGE]
+        .map(|key| format!("({}.hasValue() && {})", of("object", &text(key)), differs(key)));
+    any(std::iter::once(somebody_else).chain(tokens).collect())
+}
+
+/// True for a request for a token of a service account.
+pub(super) fn is_credential() -> String {
+    "(request.resource.group == '' && request.resource.resource == 'serviceaccounts' && has(request.subResource) && \
+     request.subResource == 'token')"
+        .to_owned()
+}
+
+/// True where that service account's writes pass untouched.
+pub(super) fn is_exempt_credential(rules: &Rules) -> String {
+    let writers = &rules.spec().writers;
+    let engines = writers.engines.iter().flat_map(|engine| engine.users.iter().chain(&engine.keepers));
+    let policy = engines.chain(writers.trusted.iter().flat_map(|trusted| &trusted.users)).cloned();
+    let controllers = CONTROLLERS.iter().map(|name| format!("{CONTROLLER_PREFIX}{name}"));
+    let users: Vec<String> = policy.chain(controllers).chain([WEBHOOK_USER.to_owned()]).collect();
+    let account = format!("({} + request.namespace + ':' + request.name)", text(SERVICE_ACCOUNT_PREFIX));
+    all(vec!["has(request.namespace) && has(request.name)".to_owned(), named_as(&account, &users)])
+}
+
+/// True for the definitions of our own kinds, and for the rights that we have in the whole cluster.
+pub(super) fn is_part_of_us() -> String {
+    let definition = "request.resource.group == 'apiextensions.k8s.io' && oldObject.metadata.name.endsWith";
+    let role = "request.resource.group == 'rbac.authorization.k8s.io' && oldObject.metadata.name.startsWith";
+    format!("(oldObject != null && ({definition}({}) || {role}({})))", text(&format!(".{GROUP}")), text(OUR_ROLES))
 }
 
 /// True where the namespace's name alone says that it is guarded.
@@ -102,12 +153,53 @@ fn unguarded_kinds() -> String {
     ])
 }
 
+/// A name alone proves nothing: see `breakglass::writer`.
 fn control_plane() -> String {
     let controllers: Vec<String> = CONTROLLERS.iter().map(|name| format!("{CONTROLLER_PREFIX}{name}")).collect();
     let components = COMPONENTS.map(str::to_owned);
     let node = all(vec![format!("{USER}.startsWith({})", text(NODE_PREFIX)), in_group(NODE_GROUP)]);
-    let who = any(vec![node, format!("{USER} in {}", list(&controllers)), format!("{USER} in {}", list(&components))]);
-    all(vec![format!("{USER}.startsWith('system:')"), who])
+    let component = all(vec![any(vec![node, format!("{USER} in {}", list(&components))]), has_credential()]);
+    let cloud = format!("{CONTROLLER_PREFIX}{CLOUD_CONTROLLER_MANAGER}");
+    let process = any(vec![format!("!{}", names(POD_NAME)), format!("{USER} == {}", text(&cloud))]);
+    let minted = all(vec![has_uid(), names(CREDENTIAL_ID), process]);
+    let controller = all(vec![format!("{USER} in {}", list(&controllers)), minted]);
+    let api_server = all(vec![format!("{USER} == {}", text(API_SERVER)), in_group(MASTERS_GROUP), has_uid()]);
+    all(vec![format!("{USER}.startsWith('system:')"), any(vec![component, controller, api_server])])
+}
+
+/// The status of an object and nothing besides, by a service account with a token of its own: what operators write all day.
+fn status_alone() -> String {
+    let same = ["labels", "annotations", "finalizers", "ownerReferences"]
+        .map(|field| format!("object.metadata.?{field} == oldObject.metadata.?{field}"));
+    let mut parts = vec![
+        "has(request.subResource) && request.subResource == 'status'".to_owned(),
+        format!("{USER}.startsWith({})", text(SERVICE_ACCOUNT_PREFIX)),
+        has_uid(),
+        names(CREDENTIAL_ID),
+        "object != null && oldObject != null".to_owned(),
+        format!("!{}", any(engine_objects())),
+    ];
+    parts.extend(same);
+    all(parts)
+}
+
+/// What an engine's other controllers keep.
+fn is_kept() -> String {
+    let mut kinds = engine_objects();
+    kinds.push(format!("request.resource.group.endsWith({})", text(engine::kept_suffix())));
+    any(kinds)
+}
+
+fn engine_objects() -> Vec<String> {
+    let kinds = engine::objects().into_iter().map(|(group, plurals)| {
+        let plurals: Vec<String> = plurals.iter().map(|&plural| plural.to_owned()).collect();
+        let mut parts = vec![format!("request.resource.group == {}", text(group))];
+        if !plurals.is_empty() {
+            parts.push(format!("request.resource.resource in {}", list(&plurals)));
+        }
+        all(parts)
+    });
+    kinds.collect()
 }
 
 fn itself() -> String {
@@ -122,20 +214,40 @@ fn in_group(group: &str) -> String {
 fn proven(proof: Proof) -> String {
     match proof {
         Proof::Username => "true".to_owned(),
-        Proof::PodBound => format!(
-            "(has(request.userInfo.uid) && request.userInfo.uid != '' && has(request.userInfo.extra) && {key} in \
-             request.userInfo.extra && size(request.userInfo.extra[{key}]) > 0 && request.userInfo.extra[{key}][0] != '')",
-            key = text(POD_NAME)
-        ),
+        Proof::PodBound => all(vec![has_uid(), names(POD_NAME)]),
     }
 }
 
+fn has_uid() -> String {
+    "(has(request.userInfo.uid) && request.userInfo.uid != '')".to_owned()
+}
+
+/// True where the authenticator said anything besides name and groups: nobody who is impersonated by name has that.
+fn has_credential() -> String {
+    "(has(request.userInfo.extra) && request.userInfo.extra.exists(key, size(request.userInfo.extra[key]) > 0 && \
+     request.userInfo.extra[key][0] != ''))"
+        .to_owned()
+}
+
+/// True where the authenticator names this about the credential.
+fn names(key: &str) -> String {
+    format!(
+        "(has(request.userInfo.extra) && {key} in request.userInfo.extra && size(request.userInfo.extra[{key}]) > 0 && \
+         request.userInfo.extra[{key}][0] != '')",
+        key = text(key)
+    )
+}
+
 fn named(patterns: &[String]) -> String {
+    named_as(USER, patterns)
+}
+
+fn named_as(user: &str, patterns: &[String]) -> String {
     let (stars, exact): (Vec<_>, Vec<_>) = patterns.iter().cloned().partition(|pattern| pattern.ends_with('*'));
     let mut ways: Vec<String> =
-        stars.iter().map(|pattern| format!("{USER}.startsWith({})", text(pattern.trim_end_matches('*')))).collect();
+        stars.iter().map(|pattern| format!("{user}.startsWith({})", text(pattern.trim_end_matches('*')))).collect();
     if !exact.is_empty() {
-        ways.insert(0, format!("{USER} in {}", list(&exact)));
+        ways.insert(0, format!("{user} in {}", list(&exact)));
     }
     any(ways)
 }

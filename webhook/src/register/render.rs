@@ -5,6 +5,7 @@
 //! stamp and refuses.
 
 use breakglass::api::{ENVIRONMENT_LABEL, GROUP, Gate};
+use breakglass::engine;
 use breakglass::rules::Rules;
 use k8s_openapi::api::admissionregistration::v1::{
     MatchCondition, MutatingWebhook, RuleWithOperations, ValidatingWebhook, WebhookClientConfig,
@@ -21,24 +22,11 @@ const GATE_TIMEOUT: i32 = 10;
 /// The label that every namespace carries with its own name, and that nobody can change.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// Everything that is written through an object's own resource, and what acts on running things in its place. Status is the
-/// robots' own, and no way to change what runs.
-const RESOURCES: [&str; 11] = [
-    "*",
-    "*/scale",
-    "pods/attach",
-    "pods/binding",
-    "pods/ephemeralcontainers",
-    "pods/eviction",
-    "pods/exec",
-    "pods/portforward",
-    "pods/proxy",
-    "pods/resize",
-    "services/proxy",
-];
+/// Everything: a star alone would leave out the subresources.
+const EVERYTHING: &str = "*/*";
 
 pub(super) fn mutating(rules: &Rules, calls: &WebhookClientConfig) -> Vec<MutatingWebhook> {
-    let all = vec![rule(&["*"], &["*"], &["CREATE", "UPDATE"], "*")];
+    let all = vec![rule(&["*"], &[EVERYTHING], &["CREATE", "UPDATE"], "*")];
     let own = vec![rule(&[GROUP], &["breakglasstokens", "breakglasstokens/status"], &["CREATE", "UPDATE"], "Cluster")];
     vec![
         MutatingWebhook {
@@ -47,6 +35,7 @@ pub(super) fn mutating(rules: &Rules, calls: &WebhookClientConfig) -> Vec<Mutati
             match_conditions: Some(vec![
                 condition("is-looked-at", conditions::is_looked_at(rules)),
                 condition("is-no-kind-of-ours", format!("!({})", conditions::is_own_kind())),
+                condition("is-no-credential", format!("!{}", conditions::is_credential())),
             ]),
             ..stamp("stamp.breakglass.dev", all, calls)
         },
@@ -59,25 +48,47 @@ pub(super) fn mutating(rules: &Rules, calls: &WebhookClientConfig) -> Vec<Mutati
 
 pub(super) fn validating(rules: &Rules, calls: &WebhookClientConfig, home: &str) -> Vec<ValidatingWebhook> {
     let every = ["CREATE", "UPDATE", "DELETE", "CONNECT"];
-    let namespaced = || vec![rule(&["*"], &RESOURCES, &every, "Namespaced")];
+    let namespaced = || vec![rule(&["*"], &[EVERYTHING], &every, "Namespaced")];
     let looked_at = || condition("is-looked-at", conditions::is_looked_at(rules));
-    let namespaces =
-        || vec![rule(&[""], &["namespaces", "namespaces/finalize"], &["CREATE", "UPDATE", "DELETE"], "Cluster")];
+    let namespaces = || vec![rule(&[""], &["namespaces", "namespaces/*"], &every[..3], "Cluster")];
     let by_name = conditions::is_guarded_by_name(rules);
     let guarded_namespace = conditions::is_guarded_namespace(rules);
     let elsewhere = names("NotIn", &[home]);
+    // One call a write: these have webhooks of their own.
+    let others = [conditions::is_engine_object(rules), conditions::is_credential()];
+    let is_no_other = || condition("is-no-other", format!("!({})", others.join(" || ")));
     let mut webhooks = vec![
         ValidatingWebhook {
             namespace_selector: Some(elsewhere.clone()),
-            match_conditions: Some(vec![condition("is-guarded-by-name", by_name.clone()), looked_at()]),
+            match_conditions: Some(vec![condition("is-guarded-by-name", by_name.clone()), looked_at(), is_no_other()]),
             ..gate("gate.breakglass.dev", namespaced(), calls)
         },
         // Our own namespace: guarded while we answer, open while we do not, or nobody could repair us.
         ValidatingWebhook {
             namespace_selector: Some(names("In", &[home])),
-            match_conditions: Some(vec![condition("is-guarded-by-name", by_name.clone()), looked_at()]),
+            match_conditions: Some(vec![condition("is-guarded-by-name", by_name.clone()), looked_at(), is_no_other()]),
             failure_policy: Some("Ignore".to_owned()),
             ..gate("home.breakglass.dev", namespaced(), calls)
+        },
+        // Whoever writes one of these deploys, from whatever namespace.
+        ValidatingWebhook {
+            match_conditions: Some(vec![
+                condition("is-engine-object", conditions::is_engine_object(rules)),
+                looked_at(),
+            ]),
+            ..gate("engine.breakglass.dev", engine_objects(&every[..3]), calls)
+        },
+        // Whoever has a token of an exempt identity writes as it.
+        ValidatingWebhook {
+            match_conditions: Some(vec![
+                condition("is-exempt-credential", conditions::is_exempt_credential(rules)),
+                looked_at(),
+            ]),
+            ..gate(
+                "credential.breakglass.dev",
+                vec![rule(&[""], &["serviceaccounts/token"], &["CREATE"], "Namespaced")],
+                calls,
+            )
         },
         ValidatingWebhook {
             match_conditions: Some(vec![
@@ -97,21 +108,36 @@ pub(super) fn validating(rules: &Rules, calls: &WebhookClientConfig, home: &str)
             failure_policy: Some("Ignore".to_owned()),
             ..gate("home-namespace.breakglass.dev", namespaces(), calls)
         },
-        // Deleting a definition deletes the ledger. Open while we do not answer, as above.
+        // Deleting a definition deletes the ledger, and without our rights nothing is recorded. Open while we do not answer,
+        // as above.
         ValidatingWebhook {
-            match_conditions: Some(vec![condition("is-our-definition", conditions::is_our_definition()), looked_at()]),
+            match_conditions: Some(vec![condition("is-part-of-us", conditions::is_part_of_us()), looked_at()]),
             failure_policy: Some("Ignore".to_owned()),
             ..gate(
                 "home-kinds.breakglass.dev",
-                vec![rule(&["apiextensions.k8s.io"], &["customresourcedefinitions"], &["UPDATE", "DELETE"], "Cluster")],
+                vec![
+                    rule(
+                        &["apiextensions.k8s.io"],
+                        &["customresourcedefinitions", "customresourcedefinitions/*"],
+                        &["UPDATE", "DELETE"],
+                        "Cluster",
+                    ),
+                    rule(
+                        &["rbac.authorization.k8s.io"],
+                        &["clusterroles", "clusterrolebindings"],
+                        &["UPDATE", "DELETE"],
+                        "Cluster",
+                    ),
+                ],
                 calls,
             )
         },
         ValidatingWebhook {
             match_conditions: Some(vec![condition("is-not-ours", conditions::is_not_ours())]),
-            ..gate("own.breakglass.dev", vec![rule(&[GROUP], &["*/*"], &every[..3], "Cluster")], calls)
+            ..gate("own.breakglass.dev", vec![rule(&[GROUP], &[EVERYTHING], &every[..3], "Cluster")], calls)
         },
     ];
+    webhooks.push(truth(rules, calls));
     let labels = conditions::guarded_labels(rules);
     if !labels.is_empty() {
         let mut selector = elsewhere;
@@ -119,21 +145,61 @@ pub(super) fn validating(rules: &Rules, calls: &WebhookClientConfig, home: &str)
         webhooks.push(ValidatingWebhook {
             namespace_selector: Some(selector),
             // One call a write: a namespace whose name is guarded has the first webhook already.
-            match_conditions: Some(vec![condition("is-not-guarded-by-name", format!("!({by_name})")), looked_at()]),
+            match_conditions: Some(vec![
+                condition("is-not-guarded-by-name", format!("!({by_name})")),
+                looked_at(),
+                is_no_other(),
+            ]),
             ..gate("label-gate.breakglass.dev", namespaced(), calls)
         });
     }
-    if rules.spec().cluster_scoped == Gate::RequireToken {
-        let others = format!(
-            "!({}) && !(request.resource.group == '' && request.resource.resource == 'namespaces')",
-            conditions::is_own_kind()
-        );
+    if rules.cluster_scoped().exec_gate() == Gate::RequireToken {
+        // Through a node's kubelet, every pod on it is reached.
         webhooks.push(ValidatingWebhook {
-            match_conditions: Some(vec![condition("is-no-kind-of-ours", others), looked_at()]),
-            ..gate("cluster.breakglass.dev", vec![rule(&["*"], &["*", "*/scale"], &every[..3], "Cluster")], calls)
+            match_conditions: Some(vec![looked_at()]),
+            ..gate("node.breakglass.dev", vec![rule(&["*"], &[EVERYTHING], &["CONNECT"], "Cluster")], calls)
+        });
+    }
+    if rules.cluster_scoped().writes == Gate::RequireToken {
+        let namespace = "(request.resource.group == '' && request.resource.resource == 'namespaces')";
+        let others = format!("!({} || {} || {namespace})", conditions::is_own_kind(), conditions::is_part_of_us());
+        webhooks.push(ValidatingWebhook {
+            match_conditions: Some(vec![condition("is-no-other", others), looked_at()]),
+            ..gate("cluster.breakglass.dev", vec![rule(&["*"], &[EVERYTHING], &every[..3], "Cluster")], calls)
         });
     }
     webhooks
+}
+
+/// Where a stamp is all that is asked for, nobody looks at the object again after the stamp is on; unless somebody else's
+/// webhook had the last word and put another stamp on. Almost no write meets the condition, so almost none pays for it.
+fn truth(rules: &Rules, calls: &WebhookClientConfig) -> ValidatingWebhook {
+    let guarded = conditions::guarded_labels(rules);
+    let open = (!guarded.is_empty()).then(|| expression(ENVIRONMENT_LABEL, "NotIn", &guarded));
+    ValidatingWebhook {
+        namespace_selector: Some(LabelSelector { match_expressions: open.map(|open| vec![open]), match_labels: None }),
+        match_conditions: Some(vec![
+            condition("is-stamped-falsely", conditions::is_stamped_falsely()),
+            condition("is-not-guarded-by-name", format!("!({})", conditions::is_guarded_by_name(rules))),
+            condition("is-looked-at", conditions::is_looked_at(rules)),
+        ]),
+        failure_policy: Some("Ignore".to_owned()),
+        ..gate("truth.breakglass.dev", vec![rule(&["*"], &["*"], &["CREATE", "UPDATE"], "Namespaced")], calls)
+    }
+}
+
+/// The engines' own objects, as rules: the API server then evaluates the conditions for nothing else.
+fn engine_objects(operations: &[&str]) -> Vec<RuleWithOperations> {
+    let objects = engine::objects().into_iter().map(|(group, plurals)| {
+        let with_subresources = plurals.iter().flat_map(|plural| [(*plural).to_owned(), format!("{plural}/*")]);
+        let mut resources: Vec<String> = with_subresources.collect();
+        if resources.is_empty() {
+            resources.push(EVERYTHING.to_owned());
+        }
+        let resources: Vec<&str> = resources.iter().map(String::as_str).collect();
+        rule(&[group], &resources, operations, "*")
+    });
+    objects.collect()
 }
 
 /// Every field that the API server would fill in is written out: what is read back then equals what was written.
@@ -150,7 +216,8 @@ fn stamp(name: &str, rules: Vec<RuleWithOperations>, calls: &WebhookClientConfig
         // A webhook that runs after ours may change the object, or take the stamp off.
         reinvocation_policy: Some("IfNeeded".to_owned()),
         rules: Some(rules),
-        side_effects: "None".to_owned(),
+        // The stamp of a scale goes onto the scaled object afterwards; never on a dry run.
+        side_effects: "NoneOnDryRun".to_owned(),
         timeout_seconds: Some(STAMP_TIMEOUT),
     }
 }

@@ -1,13 +1,14 @@
 //! Write: one request that would change the cluster, as the API server put it to us.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::api::Operation;
+use crate::writer;
 
 /// What the request asks of the object. PATCH and server-side apply arrive as one of these, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,15 +37,32 @@ pub struct Requester {
 }
 
 impl Requester {
+    /// Whether a credential stands behind the name. An impersonated user has none, unless whoever impersonates may also
+    /// impersonate `userextras`.
+    pub fn has_credential(&self) -> bool {
+        self.extra.values().flatten().any(|value| !value.is_empty())
+    }
+
+    /// Whether a service account wrote with a token of its own: it has a uid, and the token an id. Whoever impersonates it
+    /// by name has neither.
+    pub fn is_itself(&self) -> bool {
+        !self.uid.is_empty() && self.credential().is_some()
+    }
+
     /// The pod that the credential is bound to. An impersonated user has none: the API server drops what was not asked
     /// for, and only `impersonate` on `userextras` could ask for it (apiserver pkg/endpoints/filters/impersonation).
     pub fn pod(&self) -> Option<&str> {
-        self.one("authentication.kubernetes.io/pod-name")
+        self.one(writer::POD_NAME)
     }
 
     /// The credential that was used, where the API server names it.
     pub fn credential(&self) -> Option<&str> {
-        self.one("authentication.kubernetes.io/credential-id")
+        self.one(writer::CREDENTIAL_ID)
+    }
+
+    /// Whether they are in this group.
+    pub fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|name| name == group)
     }
 
     fn one(&self, key: &str) -> Option<&str> {
@@ -81,6 +99,17 @@ impl Resource {
     /// Whether this is a definition of a kind.
     pub fn is_definition(&self) -> bool {
         self.group == "apiextensions.k8s.io" && self.plural == "customresourcedefinitions"
+    }
+
+    /// Whether this grants rights in the whole cluster.
+    pub fn is_cluster_role(&self) -> bool {
+        self.group == "rbac.authorization.k8s.io"
+            && ["clusterroles", "clusterrolebindings"].contains(&self.plural.as_str())
+    }
+
+    /// Whether this is a request for a token of a service account, which changes nothing in the cluster.
+    pub fn is_credential(&self) -> bool {
+        self.group.is_empty() && self.plural == "serviceaccounts" && self.subresource.as_deref() == Some("token")
     }
 
     /// Whether this is the Namespace object itself, or a subresource of it.
@@ -156,15 +185,25 @@ impl Object<'_> {
     ///
     /// The API server makes that entry before it calls us and, where the client named no manager, names it after the
     /// client's User-Agent, which is not in the review (apiserver endpoints/handlers/create.go). Times are whole seconds, so
-    /// of the entries that differ from those `before`, one that gained fields counts before one that lost some.
-    pub fn writing_manager(&self, before: Option<&Object<'_>>) -> Option<String> {
+    /// of the entries that differ from those `before`, one that gained fields counts before one that lost some. Who applies
+    /// on the server's side names a manager always; and who wrote another subresource did not write this.
+    pub fn writing_manager(&self, before: Option<&Object<'_>>, subresource: Option<&str>) -> Option<String> {
         let old = before.map(Object::managed_fields).unwrap_or_default();
-        let gained = |entry: &ManagedFields<'_>| {
-            let earlier = old.iter().find(|other| other.key() == entry.key());
-            earlier.is_none_or(|earlier| earlier.fields() < entry.fields())
+        // By key: an object may have thousands of managers, and looking for each of them in all of the others would take
+        // longer than the API server waits.
+        let mut earlier: HashMap<_, Vec<&ManagedFields<'_>>> = HashMap::new();
+        for entry in &old {
+            earlier.entry(entry.key()).or_default().push(entry);
+        }
+        let rank = |entry: &ManagedFields<'_>| {
+            let same = earlier.get(&entry.key()).map(Vec::as_slice).unwrap_or_default();
+            let gained = same.first().is_none_or(|earlier| earlier.fields() < entry.fields());
+            (entry.time.to_string(), !same.contains(&entry), gained)
         };
-        let rank = |entry: &ManagedFields<'_>| (entry.time.to_string(), !old.contains(entry), gained(entry));
-        self.managed_fields().into_iter().max_by_key(rank).map(|entry| entry.manager.into_owned())
+        let mine = |entry: &ManagedFields<'_>| {
+            entry.operation == "Update" && entry.subresource == subresource.unwrap_or_default()
+        };
+        self.managed_fields().into_iter().filter(mine).max_by_key(rank).map(|entry| entry.manager.into_owned())
     }
 
     fn managed_fields(&self) -> Vec<ManagedFields<'_>> {
@@ -274,7 +313,7 @@ impl Write<'_> {
             (Verb::Connect, _) => Operation::Exec,
             (Verb::Create, Some("eviction")) => Operation::Evict,
             (Verb::Update, Some("scale")) => Operation::Scale,
-            (Verb::Create, None) => Operation::Create,
+            (Verb::Create, None | Some("token")) => Operation::Create,
             (Verb::Create | Verb::Update, _) => Operation::Update,
             (Verb::Delete, _) => Operation::Delete,
         }
@@ -306,58 +345,4 @@ impl Write<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn object(json: &str) -> Metadata {
-        let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
-        Object::new(&raw).metadata
-    }
-
-    #[test]
-    fn metadata_is_read_whatever_surrounds_it() {
-        let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
-        let json =
-            format!(r#"{{"data":{deep},"metadata":{{"name":"a","labels":{{"k":"v","odd":1}},"annotations":null}}}}"#);
-        let metadata = object(&json);
-        assert_eq!(metadata.name, "a");
-        assert_eq!(metadata.labels().get("k").map(String::as_str), Some("v"));
-        assert_eq!(metadata.labels().len(), 1);
-        assert_eq!(metadata.annotations, None);
-    }
-
-    #[test]
-    fn the_manager_that_writes_is_the_one_whose_entry_changed() {
-        let managed = |entries: serde_json::Value| -> Box<RawValue> {
-            serde_json::from_str(&serde_json::json!({"metadata": {"managedFields": entries}}).to_string()).unwrap()
-        };
-        let entry = |manager: &str, second: u32, fields: serde_json::Value| {
-            serde_json::json!({"manager": manager, "operation": "Update", "fieldsV1": fields,
-                "time": format!("2026-11-20T12:00:0{second}Z")})
-        };
-        let (one, two) = (serde_json::json!({"f:a": {}}), serde_json::json!({"f:a": {}, "f:b": {}}));
-        for (before, after, expected) in [
-            (vec![], vec![entry("a", 1, one.clone()), entry("b", 2, one.clone())], "b"),
-            // b takes a field from a, within the second in which a wrote.
-            (vec![entry("a", 1, two.clone())], vec![entry("a", 1, one.clone()), entry("b", 1, one.clone())], "b"),
-            (vec![entry("b", 1, two.clone())], vec![entry("a", 1, one.clone()), entry("b", 1, one.clone())], "a"),
-            // a writes again what it owns.
-            (
-                vec![entry("a", 1, one.clone()), entry("b", 1, one.clone())],
-                vec![entry("a", 2, one.clone()), entry("b", 1, one)],
-                "a",
-            ),
-        ] {
-            let (before, after) = (managed(serde_json::json!(before)), managed(serde_json::json!(after)));
-            let manager = Object::new(&after).writing_manager(Some(&Object::new(&before)));
-            assert_eq!(manager.as_deref(), Some(expected));
-        }
-    }
-
-    #[test]
-    fn what_has_no_metadata_has_empty_metadata() {
-        for json in ["null", "1", "[]", "{}", r#"{"metadata":null}"#, r#"{"metadata":7}"#] {
-            assert_eq!(object(json), Metadata::default(), "{json}");
-        }
-    }
-}
+mod tests;

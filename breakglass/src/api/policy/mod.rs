@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Span;
 
+// The built-in policy.
+mod defaults;
+
 /// What is guarded, who is who, and for how long a token may live. Every field that is left out has the built-in value
 /// that `kubectl breakglass policy show` prints.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -45,6 +48,9 @@ pub struct BreakglassPolicySpec {
     /// its own environment instead. RequireToken asks for a token of the environment named cluster.
     #[serde(default = "defaults::cluster_scoped")]
     pub cluster_scoped: Gate,
+    /// Flux's Kustomizations, Argo CD's Applications and the like: they deploy to production from wherever they live.
+    #[serde(default)]
+    pub engine_objects: EngineObjects,
     /// Whose values never stand readable in a record.
     #[serde(default = "defaults::redact")]
     #[schemars(length(max = 64))]
@@ -65,6 +71,7 @@ impl Default for BreakglassPolicySpec {
             writers: Writers::default(),
             environments: defaults::environments(),
             cluster_scoped: defaults::cluster_scoped(),
+            engine_objects: EngineObjects::default(),
             redact: defaults::redact(),
             exempt: Vec::new(),
         }
@@ -92,6 +99,17 @@ pub enum Gate {
     Stamp,
     /// It is let in as it is.
     Ignore,
+}
+
+impl Gate {
+    /// The stricter of two gates is the one with the larger number.
+    pub fn strictness(self) -> u8 {
+        match self {
+            Self::RequireToken => 2,
+            Self::Stamp => 1,
+            Self::Ignore => 0,
+        }
+    }
 }
 
 /// Writers that are not people.
@@ -124,9 +142,36 @@ pub struct EngineWriter {
     /// Exact user names, or a prefix and one trailing *.
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)))]
     pub users: Vec<String>,
+    /// The engine's other controllers: they keep the engine's own objects (their finalizers, say) and are nobody special
+    /// elsewhere. Exact user names, or a prefix and one trailing *.
+    #[serde(default)]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 512)))]
+    pub keepers: Vec<String>,
     /// What has to prove that it is really this engine.
     #[serde(default)]
     pub proof: Proof,
+}
+
+/// The objects that tell an engine what to apply.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineObjects {
+    /// The environment whose rules hold for them, in whatever namespace they live. One that the policy does not list
+    /// requires tokens.
+    #[serde(default = "defaults::engine_environment")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub environment: String,
+    /// Namespaces whose engine objects cannot reach a guarded environment (names, * stands for anything): there the rules
+    /// of the namespace hold.
+    #[serde(default)]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63), regex(pattern = "^[-a-z0-9*]+$")))]
+    pub except_namespaces: Vec<String>,
+}
+
+impl Default for EngineObjects {
+    fn default() -> Self {
+        Self { environment: defaults::engine_environment(), except_namespaces: Vec::new() }
+    }
 }
 
 /// Automation that is trusted to write, everywhere or in some namespaces.
@@ -190,6 +235,13 @@ pub struct Environment {
     /// Until when changes have to be decided.
     #[serde(default)]
     pub debt: DebtRules,
+}
+
+impl Environment {
+    /// What happens to exec and the like.
+    pub fn exec_gate(&self) -> Gate {
+        self.exec.unwrap_or(self.writes)
+    }
 }
 
 /// A Gate that may be absent; written out, so that the field keeps its own description.
@@ -305,75 +357,4 @@ pub struct Exemption {
     /// Labels that the object must carry, before and after the write.
     #[serde(default)]
     pub labels: std::collections::BTreeMap<String, String>,
-}
-
-/// The built-in policy, field by field.
-mod defaults {
-    use super::{Approval, DebtRules, EngineWriter, Environment, Gate, Proof, Redaction, Span, TokenRules};
-
-    pub(super) fn incident_pattern() -> String {
-        "^(INC|INCIDENT|SEV[0-9]|P[0-9])-[A-Za-z0-9-]+$".to_owned()
-    }
-
-    pub(super) fn ttl() -> Span {
-        Span::hours(1)
-    }
-
-    pub(super) fn max_ttl() -> Span {
-        Span::hours(4)
-    }
-
-    pub(super) fn decide_within() -> Span {
-        Span::hours(24)
-    }
-
-    pub(super) fn max_defer() -> Span {
-        Span::hours(14 * 24)
-    }
-
-    pub(super) fn cluster_scoped() -> Gate {
-        Gate::Stamp
-    }
-
-    pub(super) fn redact() -> Vec<Redaction> {
-        vec![Redaction {
-            group: String::new(),
-            kind: "Secret".to_owned(),
-            paths: vec!["/data".to_owned(), "/stringData".to_owned()],
-        }]
-    }
-
-    /// The service accounts that Flux and Argo CD install themselves with.
-    pub(super) fn engines() -> Vec<EngineWriter> {
-        let engine = |name: &str, users: &[&str]| EngineWriter {
-            name: name.to_owned(),
-            users: users.iter().map(|user| format!("system:serviceaccount:{user}")).collect(),
-            proof: Proof::PodBound,
-        };
-        vec![
-            engine("flux", &["flux-system:kustomize-controller", "flux-system:helm-controller"]),
-            engine("argocd", &["argocd:argocd-application-controller"]),
-        ]
-    }
-
-    pub(super) fn environments() -> Vec<Environment> {
-        let environment = |name: &str, namespaces: &[&str], label: Option<&str>, gate: Gate| Environment {
-            name: name.to_owned(),
-            namespaces: namespaces.iter().map(|&pattern| pattern.to_owned()).collect(),
-            namespace_label: label.map(str::to_owned),
-            writes: gate,
-            exec: None,
-            token: TokenRules { default_ttl: ttl(), max_ttl: max_ttl(), approval: Approval::default() },
-            debt: DebtRules::default(),
-        };
-        let prod = ["prod", "production", "prod-*", "*-prod", "production-*", "*-production"];
-        let staging = ["staging", "stage", "staging-*", "*-staging"];
-        let platform = ["flux-system", "argocd", "breakglass-system"];
-        vec![
-            environment("prod", &prod, Some("prod"), Gate::RequireToken),
-            environment("staging", &staging, Some("staging"), Gate::RequireToken),
-            environment("platform", &platform, None, Gate::RequireToken),
-            environment("dev", &["*"], None, Gate::Stamp),
-        ]
-    }
 }

@@ -1,42 +1,43 @@
 //! What we know of the cluster now: the policy, tokens by user, namespaces, changes by token; each from a watch, and asked
 //! for live where not knowing must not mean "no".
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use breakglass::api::{BreakglassChange, BreakglassPolicy, BreakglassToken, POLICY_NAME};
-use breakglass::record::TOKEN_LABEL;
+use breakglass::api::{BreakglassChange, BreakglassPolicy, BreakglassToken, POLICY_NAME, Target};
+use breakglass::fate::{History, Link};
 use breakglass::rules::Rules;
+use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Client, Resource, ResourceExt};
+use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
-use crate::said::said;
+use crate::said::{Said, said};
+use crate::target;
+
+// The ledger, in brief.
+mod changes;
+// Live lookups of tokens, at a bounded rate.
+mod lookups;
+
+use changes::Changes;
+use lookups::Lookups;
 
 /// A watch that has been silent for this long is opened again. kube's default would leave a dead connection unnoticed
 /// for five minutes; a token or a policy must not be that old.
 const WATCH_SECONDS: u32 = 30;
 
-/// How many live lookups of one user's tokens are made in a [`LOOKUP_WINDOW`] before the next one waits. A refused write
-/// makes two, one in each call. All who wait share one answer, so a flood of refused writes costs the API server no more
-/// than this for each user.
-const LOOKUPS: usize = 10;
-/// See [`LOOKUPS`].
-const LOOKUP_WINDOW: Duration = Duration::from_secs(1);
-
 /// How long the API server may take to answer what a write waits for.
 const LIVE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How many users' lookups are remembered; beyond, those that nobody waits for are forgotten.
-const LOOKUP_USERS: usize = 1_024;
 
 /// A cache, and whether it has seen the whole cluster once.
 #[derive(Debug)]
@@ -72,16 +73,10 @@ impl<T: Default> Cache<T> {
 
 type TokensByUser = HashMap<String, BTreeMap<String, BreakglassToken>>;
 type Labels = BTreeMap<String, String>;
-type Lookup = Arc<tokio::sync::Mutex<Lookups>>;
-
-/// The last live lookups of one user's tokens.
-#[derive(Default)]
-struct Lookups {
-    /// When they were begun, the latest last; at most [`LOOKUPS`].
-    begun: VecDeque<Instant>,
-    /// What the latest one found.
-    tokens: Vec<BreakglassToken>,
-}
+/// The API server does not know what a token is.
+#[derive(Debug, thiserror::Error)]
+#[error("the definition of BreakglassTokens is gone, and no tokens can be read")]
+pub struct DefinitionGone;
 
 /// What we know of the cluster.
 pub struct Cluster {
@@ -90,8 +85,8 @@ pub struct Cluster {
     policy_listed: AtomicBool,
     tokens: Cache<TokensByUser>,
     namespaces: Cache<HashMap<String, Labels>>,
-    changes: Cache<HashMap<String, String>>,
-    lookups: Mutex<HashMap<String, Lookup>>,
+    changes: Cache<Changes>,
+    lookups: Lookups,
     /// Told whenever another policy is in force.
     pub policy_changed: Notify,
 }
@@ -109,7 +104,7 @@ impl Cluster {
             tokens: Cache::new(),
             namespaces: Cache::new(),
             changes: Cache::new(),
-            lookups: Mutex::default(),
+            lookups: Lookups::default(),
             policy_changed: Notify::new(),
         }))
     }
@@ -152,47 +147,36 @@ impl Cluster {
 
     /// How many changes each token has let in; `None` before they have been listed once.
     pub fn writes_by_token(&self) -> Option<HashMap<String, i64>> {
-        self.changes.is_listed().then(|| {
-            self.changes.read(|changes| {
-                changes.values().fold(HashMap::new(), |mut counts, token| {
-                    *counts.entry(token.clone()).or_default() += 1;
-                    counts
-                })
-            })
-        })
+        self.changes.is_listed().then(|| self.changes.read(Changes::writes_by_token))
+    }
+
+    /// The changes that have not been seen in the cluster yet, with the time they were made at.
+    pub fn admitted(&self) -> Vec<(String, DateTime<Utc>)> {
+        self.changes.read(Changes::admitted)
+    }
+
+    /// Whether this change has not been seen in the cluster yet, as far as the watch has told.
+    pub fn is_admitted(&self, name: &str) -> bool {
+        self.changes.read(|changes| changes.is_admitted(name))
     }
 
     /// The tokens of a user as the API server has them now.
     ///
-    /// One lookup serves everybody who has been waiting for it; see [`LOOKUPS`].
+    /// One lookup serves everybody who has been waiting for it; see [`Lookups`].
     ///
     /// # Errors
     /// Where the API server does not answer in time.
     pub async fn live_tokens_of(&self, user: &str) -> Result<Vec<BreakglassToken>> {
-        let asked = Instant::now();
-        let lookup = {
-            let mut lookups = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
-            if lookups.len() >= LOOKUP_USERS {
-                lookups.retain(|_, lookup| Arc::strong_count(lookup) > 1);
-            }
-            lookups.entry(user.to_owned()).or_default().clone()
-        };
-        let mut lookups = lookup.lock().await;
-        if lookups.begun.back().is_some_and(|begun| *begun >= asked) {
-            return Ok(lookups.tokens.clone());
-        }
-        if lookups.begun.len() == LOOKUPS
-            && let Some(oldest) = lookups.begun.pop_front()
-        {
-            tokio::time::sleep_until((oldest + LOOKUP_WINDOW).into()).await;
-        }
-        let begun = Instant::now();
-        let by_user = ListParams::default().fields(&format!("spec.user={user}"));
-        let list = in_time("looking up tokens", self.api::<BreakglassToken>().list(&by_user)).await?;
-        let tokens: Vec<_> = list.items.into_iter().filter_map(parsed).collect();
-        lookups.begun.push_back(begun);
-        lookups.tokens.clone_from(&tokens);
-        Ok(tokens)
+        self.lookups
+            .of(user, || async {
+                let by_user = ListParams::default().fields(&format!("spec.user={}", escaped(user)));
+                let listed = in_time("looking up tokens", self.api::<BreakglassToken>().list(&by_user)).await;
+                // A list is not found where nobody knows its kind.
+                let gone = |error: &anyhow::Error| error.downcast_ref::<Said>().is_some_and(|said| said.code == 404);
+                let list = listed.map_err(|error| if gone(&error) { DefinitionGone.into() } else { error })?;
+                Ok(list.items.into_iter().filter_map(parsed).collect())
+            })
+            .await
     }
 
     /// A token as the API server has it now; `None` where it is gone.
@@ -202,6 +186,37 @@ impl Cluster {
     pub async fn live_token(&self, name: &str) -> Result<Option<BreakglassToken>> {
         let object = in_time("confirming the token", self.api::<BreakglassToken>().get_opt(name)).await?;
         Ok(object.and_then(parsed))
+    }
+
+    /// A change as the API server has it now; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where the API server does not answer in time.
+    pub async fn live_change(&self, name: &str) -> Result<Option<BreakglassChange>> {
+        let changes: Api<BreakglassChange> = Api::all(self.client.clone());
+        in_time("reading a change", changes.get_opt(name)).await
+    }
+
+    /// The kind of the object of a write, as it says itself; `None` where there is no such object, or we may not look.
+    ///
+    /// # Errors
+    /// Where the API server does not answer in time.
+    pub async fn kind_of(&self, target: &Target) -> Result<Option<String>> {
+        let api = target::api(&self.client, target);
+        let found = tokio::time::timeout(LIVE_TIMEOUT, api.get_opt(&target.name)).await;
+        let found = found.context("looking at what is scaled took too long")?;
+        Ok(found.ok().flatten().and_then(|object| object.types).map(|types| types.kind))
+    }
+
+    /// A pod, as it is now; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where the API server does not answer in time, or we may not look.
+    pub async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Box<RawValue>>> {
+        let pods: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, &ApiResource::erase::<Pod>(&()));
+        let found = in_time("reading the pod", pods.get_opt(name)).await?;
+        found.map(|pod| serde_json::value::to_raw_value(&pod).context("reading the pod")).transpose()
     }
 
     /// Whether a change of that name is on record now.
@@ -222,6 +237,14 @@ impl Cluster {
         if let Some(labels) = self.namespaces.read(|namespaces| namespaces.get(name).cloned()) {
             return Ok(labels);
         }
+        self.live_namespace_labels(name).await
+    }
+
+    /// The labels of a namespace as the API server has them now.
+    ///
+    /// # Errors
+    /// Where the API server does not answer in time.
+    pub async fn live_namespace_labels(&self, name: &str) -> Result<Labels> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let found = in_time("reading the namespace", namespaces.get_metadata_opt(name)).await?;
         Ok(found.and_then(|namespace| namespace.metadata.labels).unwrap_or_default())
@@ -310,22 +333,31 @@ impl Cluster {
 
     async fn follow_changes(&self) {
         let api: Api<PartialObjectMeta<BreakglassChange>> = Api::all(self.client.clone());
-        let mut listing = HashMap::new();
-        let put = |changes: &mut HashMap<String, String>, change: PartialObjectMeta<BreakglassChange>| {
-            let token = change.labels().get(TOKEN_LABEL).cloned().unwrap_or_default();
-            changes.insert(change.name_any(), token);
-        };
+        let mut listing = Changes::default();
         each(watch(api, watch_config()), "changes", |event| match event {
-            Event::Init => listing = HashMap::new(),
-            Event::InitApply(change) => put(&mut listing, change),
+            Event::Init => listing = Changes::default(),
+            Event::InitApply(change) => listing.put(&change),
             Event::InitDone => self.changes.replace(std::mem::take(&mut listing)),
-            Event::Apply(change) => self.changes.write(|changes| put(changes, change)),
-            Event::Delete(change) => self.changes.write(|changes| {
-                changes.remove(&change.name_any());
-            }),
+            Event::Apply(change) => self.changes.write(|changes| changes.put(&change)),
+            Event::Delete(change) => self.changes.write(|changes| changes.remove(&change.name_any())),
         })
         .await;
     }
+}
+
+impl History for Cluster {
+    fn link(&self, name: &str) -> Option<Link> {
+        self.changes.read(|changes| changes.link(name))
+    }
+
+    fn is_followed(&self, name: &str) -> bool {
+        self.changes.read(|changes| changes.is_followed(name))
+    }
+}
+
+/// A value in a field selector (apimachinery pkg/fields/selector.go EscapeValue): names from a directory have commas in them.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=")
 }
 
 /// What the API server answers while a write waits for it, and no longer.

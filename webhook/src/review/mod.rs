@@ -141,8 +141,13 @@ pub fn read(bytes: &[u8]) -> Result<Asked<'_>, Malformed> {
     let after = request.object.filter(|_| verb != Verb::Delete).map(Object::new);
     let before = request.old_object.map(Object::new);
     let manager = manager(request.options)
-        .or_else(|| after.as_ref().filter(|_| verb != Verb::Connect)?.writing_manager(before.as_ref()))
+        .or_else(|| {
+            let after = after.as_ref().filter(|_| verb != Verb::Connect)?;
+            after.writing_manager(before.as_ref(), Some(request.sub_resource.as_str()))
+        })
         .unwrap_or_default();
+    let eviction = verb == Verb::Create && request.sub_resource == "eviction";
+    let dry_run = request.dry_run.unwrap_or(false) || (eviction && after.as_ref().is_some_and(is_rehearsed));
     let UserInfo { username, uid, groups, extra } = request.user_info;
     let write = Write {
         verb,
@@ -158,10 +163,28 @@ pub fn read(bytes: &[u8]) -> Result<Asked<'_>, Malformed> {
         requester: Requester { user: username, uid, groups, extra },
         before,
         after,
-        dry_run: request.dry_run.unwrap_or(false),
+        dry_run,
         manager,
     };
     Ok(Asked { uid: request.uid, write: namespace_of_itself(write) })
+}
+
+/// An eviction can say itself that it is a dry run; the review does not (registry/core/pod/storage/eviction.go
+/// propagateDryRun).
+fn is_rehearsed(eviction: &Object<'_>) -> bool {
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Eviction {
+        delete_options: Option<Options>,
+    }
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Options {
+        dry_run: Option<Vec<String>>,
+    }
+    let eviction: Eviction = serde_json::from_str(eviction.raw.get()).unwrap_or_default();
+    let options = eviction.delete_options.unwrap_or_default();
+    options.dry_run.is_some_and(|values| !values.is_empty())
 }
 
 /// A Namespace is in the environment that its own name and labels say, also where the API server names none: with
@@ -298,83 +321,4 @@ struct Status<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn review(change: impl FnOnce(&mut Value)) -> Vec<u8> {
-        let mut review = json!({"apiVersion": API_VERSION, "kind": KIND, "request": {
-            "uid": "u-1", "kind": {"group": "", "version": "v1", "kind": "ConfigMap"},
-            "resource": {"group": "", "version": "v1", "resource": "configmaps"}, "name": "a", "namespace": "prod",
-            "operation": "CREATE", "userInfo": {"username": "alice@example.com", "groups": ["developers"]},
-            "object": {"metadata": {"name": "a"}}, "oldObject": null, "dryRun": false,
-            "options": {"fieldManager": "kubectl-create"}}});
-        change(&mut review);
-        review.to_string().into_bytes()
-    }
-
-    #[test]
-    fn a_review_is_read() {
-        let bytes = review(|_| {});
-        let Asked { uid, write } = read(&bytes).unwrap();
-        assert_eq!((uid.as_str(), write.name.as_str(), write.manager.as_str()), ("u-1", "a", "kubectl-create"));
-        assert!(write.before.is_none() && write.after.is_some());
-        assert_eq!(write.namespace.as_deref(), Some("prod"));
-    }
-
-    #[test]
-    fn the_manager_is_the_newest_entry_where_the_client_named_none() {
-        let bytes = review(|review| {
-            review["request"]["options"] = json!({});
-            review["request"]["object"]["metadata"]["managedFields"] = json!([{"manager": "old", "time": "2026-01-01T00:00:00Z"}, {"manager": "curl", "time": "2026-02-01T00:00:00Z"}]);
-        });
-        assert_eq!(read(&bytes).unwrap().write.manager, "curl");
-    }
-
-    #[test]
-    fn what_is_no_review_is_malformed_and_never_a_panic() {
-        let whole = review(|_| {});
-        for end in 0..whole.len() {
-            assert!(read(&whole[..end]).is_err(), "cut at {end}");
-        }
-        type Change = fn(&mut Value);
-        let cases: [(&str, Change); 7] = [
-            ("version", |review| review["apiVersion"] = json!("admission.k8s.io/v1beta1")),
-            ("kind", |review| review["kind"] = json!("Pod")),
-            ("no request", |review| review["request"] = Value::Null),
-            ("no uid", |review| review["request"]["uid"] = json!("")),
-            ("a huge uid", |review| review["request"]["uid"] = json!("x".repeat(300))),
-            ("a uid of another type", |review| review["request"]["uid"] = json!(7)),
-            ("an operation", |review| review["request"]["operation"] = json!("READ")),
-        ];
-        for (what, change) in cases {
-            assert!(read(&review(change)).is_err(), "{what}");
-        }
-        assert!(read(&vec![b'['; 3 << 20]).is_err());
-        let twice = String::from_utf8(whole).unwrap().replacen("\"uid\":\"u-1\"", "\"uid\":\"u-1\",\"uid\":\"u-2\"", 1);
-        assert!(read(twice.as_bytes()).is_err(), "two uids");
-    }
-
-    #[test]
-    fn depth_does_not_matter() {
-        let text = String::from_utf8(review(|_| {})).unwrap();
-        let deep = format!("{{\"x\":{}1{},\"metadata\":{{\"name\":\"a\"}}}}", "[".repeat(9_999), "]".repeat(9_999));
-        let bytes = text.replace(r#""object":{"metadata":{"name":"a"}}"#, &format!("\"object\":{deep}"));
-        assert_eq!(read(bytes.as_bytes()).unwrap().write.after.unwrap().metadata.name, "a");
-    }
-
-    #[test]
-    fn an_answer_is_what_the_api_server_reads() {
-        let refused: Value = serde_json::from_slice(&Answer::refuse("no").write("u-1").unwrap()).unwrap();
-        assert_eq!(refused["response"]["allowed"], false);
-        assert_eq!(refused["response"]["status"], json!({"code": 403, "reason": "Forbidden", "message": "no"}));
-        let mut answer = Answer::allow();
-        answer.warnings.push("ü".repeat(1_000));
-        answer.patch.push(TokenStep::set("/spec/user", "alice"));
-        let allowed: Value = serde_json::from_slice(&answer.write("u-1").unwrap()).unwrap();
-        assert_eq!(allowed["response"]["warnings"][0].as_str().unwrap().chars().count(), WARNING_LIMIT);
-        let patch = base64::engine::general_purpose::STANDARD.decode(allowed["response"]["patch"].as_str().unwrap());
-        let patch: Value = serde_json::from_slice(&patch.unwrap()).unwrap();
-        assert_eq!(patch, json!([{"op": "add", "path": "/spec/user", "value": "alice"}]));
-    }
-}
+mod tests;

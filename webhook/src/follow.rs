@@ -1,0 +1,260 @@
+//! Follows a write that was let in until it is seen in the cluster, or will never be: `Admitted` → `Pending`, or `Settled`.
+//!
+//! The replica that let a write in looks for it at once; what it loses sight of, the leader finds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use breakglass::api::{BreakglassChange, ChangePhase, Operation, Outcome, Timestamp};
+use breakglass::fate::{Fate, History, Link, Live, fate, leaves_no_stamp};
+use breakglass::record::{ATTEMPT, FOLLOWS, without_noise};
+use breakglass::stamp::{self, State};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::StreamExt;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, watch};
+
+use crate::cluster::Cluster;
+use crate::parent::{self, Parent};
+use crate::said::said;
+use crate::target::{self, Object};
+use crate::turn::Turn;
+
+/// When the replica that let a write in looks for it, in milliseconds after its answer: soon, since people look soon, and
+/// then ever more seldom, since what is not there after seconds was refused by somebody else.
+const LOOKS: [u64; 8] = [5, 15, 40, 100, 200, 400, 800, 1_600];
+
+/// How many writes are looked for at the same time. Beyond, the leader finds them a little later.
+const AT_ONCE: usize = 64;
+
+/// How often the leader looks for what is still `Admitted`.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// How long the leader leaves a change to the replica that let it in: longer than all its looks.
+const OWN_TIME: TimeDelta = TimeDelta::seconds(4);
+
+/// How many changes the leader looks for at the same time.
+const WIDTH: usize = 8;
+
+/// How long a round of the leader may take: it does not hang on one request.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The field manager of our own writes to objects. Not one that begins with kubectl: Flux adopts the fields of those.
+pub const FIELD_MANAGER: &str = "breakglass";
+
+/// Follows writes.
+pub struct Follower {
+    cluster: Arc<Cluster>,
+    clock: fn() -> DateTime<Utc>,
+    free: Arc<Semaphore>,
+}
+
+impl Follower {
+    /// Follows nothing yet.
+    pub fn new(cluster: Arc<Cluster>, clock: fn() -> DateTime<Utc>) -> Arc<Self> {
+        Arc::new(Self { cluster, clock, free: Arc::new(Semaphore::new(AT_ONCE)) })
+    }
+
+    /// Looks for a write that is about to be let in. Nothing waits for it but the next write to the same object, which gets
+    /// its `turn` when this one is seen.
+    pub fn begin(self: &Arc<Self>, change: BreakglassChange, turn: Option<Turn>) {
+        let Ok(permit) = self.free.clone().try_acquire_owned() else { return };
+        let follower = self.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            if let Err(error) = follower.watch(&change, turn).await {
+                tracing::warn!("following {}: {error:#}", change.name_any());
+            }
+        });
+    }
+
+    async fn watch(&self, change: &BreakglassChange, turn: Option<Turn>) -> Result<()> {
+        let mut turn = turn;
+        let mut change = change.clone();
+        for (look, pause) in LOOKS.into_iter().enumerate() {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let fate = self.fate_of(&change, turn.as_ref()).await?;
+            if fate == Fate::Landed
+                && let Some(turn) = turn.take()
+            {
+                turn.landed();
+            }
+            if fate != Fate::Open {
+                return self.settle(&change, fate).await;
+            }
+            if look == 2 {
+                change = self.say(&change, ChangePhase::Admitted).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An object was found with the stamp of this change on it: it has landed, whatever happens to the object next.
+    pub fn saw(self: &Arc<Self>, name: &str) {
+        if !self.cluster.is_admitted(name) {
+            return;
+        }
+        let Ok(permit) = self.free.clone().try_acquire_owned() else { return };
+        let (follower, name) = (self.clone(), name.to_owned());
+        tokio::spawn(async move {
+            let _permit = permit;
+            let changes: Api<BreakglassChange> = Api::all(follower.cluster.client().clone());
+            let settled = match changes.get_opt(&name).await {
+                Ok(Some(change)) => follower.settle(&change, Fate::Landed).await,
+                Ok(None) => Ok(()),
+                Err(error) => Err(said(error)),
+            };
+            if let Err(error) = settled {
+                tracing::warn!("following {name}: {error:#}");
+            }
+        });
+    }
+
+    /// Follows what every replica has lost sight of, while it leads.
+    pub async fn keep(self: Arc<Self>, leading: watch::Receiver<bool>) {
+        let mut tick = tokio::time::interval(EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if *leading.borrow() && tokio::time::timeout(ROUND_TIMEOUT, self.round()).await.is_err() {
+                tracing::warn!("following changes took longer than {ROUND_TIMEOUT:?}");
+            }
+        }
+    }
+
+    async fn round(&self) {
+        let now = (self.clock)();
+        let due = self.cluster.admitted().into_iter().filter(|(_, made)| now - *made > OWN_TIME);
+        futures::stream::iter(due)
+            .for_each_concurrent(WIDTH, |(name, _)| async move {
+                if let Err(error) = self.find(&name).await {
+                    tracing::warn!("following {name}: {error:#}");
+                }
+            })
+            .await;
+    }
+
+    async fn find(&self, name: &str) -> Result<()> {
+        let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
+        let Some(change) = changes.get_opt(name).await.map_err(said).context("reading the change")? else {
+            return Ok(());
+        };
+        let fate = self.fate_of(&change, None).await?;
+        self.settle(&change, fate).await
+    }
+
+    /// What became of a write, as far as can be seen now. One that was tried again since, before it was seen, is over.
+    async fn fate_of(&self, change: &BreakglassChange, turn: Option<&Turn>) -> Result<Fate> {
+        let client = self.cluster.client();
+        let spec = &change.spec;
+        let found = target::look(client, &spec.target, leaves_no_stamp(spec)).await?;
+        let fate = self.judge(change, found.as_ref());
+        let lost = || turn.is_some_and(Turn::is_lost);
+        if fate != Fate::Open || lost() {
+            return Ok(if fate == Fate::Open { Fate::Retried } else { fate });
+        }
+        if spec.operation == Operation::Scale && found.is_some() {
+            // The scale itself carries no stamp: its parent does, once the scale is seen.
+            let parent = Parent::of_change(change);
+            let scaled = parent::scaled(client, &parent).await?;
+            // Asked after the scale was looked at, which may be that of the next attempt.
+            if lost() {
+                return Ok(Fate::Retried);
+            }
+            if let Some(scaled) = scaled
+                && parent::stamp(client, scaled, Some(change)).await?
+            {
+                return Ok(Fate::Landed);
+            }
+        }
+        Ok(fate)
+    }
+
+    fn judge(&self, change: &BreakglassChange, found: Option<&Object>) -> Fate {
+        let annotation = |key: &str| change.annotations().get(key).cloned();
+        let me = Link { follows: annotation(FOLLOWS), attempt: annotation(ATTEMPT) };
+        let status = change.spec.subresource.as_deref() == Some("status");
+        let body = found.and_then(|found| found.body.clone()).map(|body| without_noise(body, status));
+        let live = match found {
+            None => Live::Absent,
+            Some(found) => {
+                Live::Present { uid: &found.uid, leaving: found.leaving, change: found.change(), body: body.as_ref() }
+            }
+        };
+        let age = (self.clock)() - change.spec.time.instant();
+        fate(&change.name_any(), &change.spec, &me, live, &*self.cluster as &dyn History, age)
+    }
+
+    async fn settle(&self, change: &BreakglassChange, fate: Fate) -> Result<()> {
+        let phase = change.status.as_ref().and_then(|status| status.phase);
+        if !matches!(phase, None | Some(ChangePhase::Admitted)) {
+            // Somebody was faster; the label may still say otherwise.
+            let state = if phase == Some(ChangePhase::Settled) { State::Settled } else { State::Pending };
+            return self.label(&change.name_any(), state).await;
+        }
+        match fate {
+            Fate::Open => Ok(()),
+            Fate::Never => self.close(change, Outcome::NeverLanded).await,
+            Fate::Retried => self.forget(change).await,
+            Fate::Landed if change.spec.undoes.is_empty() => {
+                self.say(change, ChangePhase::Pending).await?;
+                self.label(&change.name_any(), State::Pending).await
+            }
+            Fate::Landed => {
+                let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
+                for name in &change.spec.undoes {
+                    if let Some(undone) =
+                        changes.get_opt(name).await.map_err(said).context("reading what was undone")?
+                    {
+                        self.close(&undone, Outcome::Undone).await?;
+                    }
+                }
+                self.close(change, Outcome::Undone).await
+            }
+        }
+    }
+
+    /// An attempt that never landed, of a write that did: the record of that one is the record of the write.
+    async fn forget(&self, change: &BreakglassChange) -> Result<()> {
+        let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
+        let preconditions = Preconditions { uid: change.uid(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..Default::default() };
+        match changes.delete(&change.name_any(), &params).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+            Err(error) => Err(said(error)).context("deleting the record of an attempt"),
+        }
+    }
+
+    async fn close(&self, change: &BreakglassChange, outcome: Outcome) -> Result<()> {
+        if change.status.as_ref().is_some_and(|status| status.phase == Some(ChangePhase::Settled)) {
+            return Ok(());
+        }
+        let at = Timestamp::new((self.clock)());
+        let status = json!({"phase": ChangePhase::Settled, "outcome": outcome, "settledAt": at});
+        self.write_status(change, status).await?;
+        self.label(&change.name_any(), State::Settled).await
+    }
+
+    async fn say(&self, change: &BreakglassChange, phase: ChangePhase) -> Result<BreakglassChange> {
+        self.write_status(change, json!({"phase": phase})).await
+    }
+
+    /// Conditional on what was read: a verdict that is being written at this moment stays.
+    async fn write_status(&self, change: &BreakglassChange, status: Value) -> Result<BreakglassChange> {
+        let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
+        let patch = json!({"metadata": {"resourceVersion": change.resource_version()}, "status": status});
+        let written = changes.patch_status(&change.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await;
+        written.map_err(said).context("writing the status of a change")
+    }
+
+    async fn label(&self, name: &str, state: State) -> Result<()> {
+        let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
+        let patch = json!({"metadata": {"labels": {stamp::STATE: state.as_str()}}});
+        let labelled = changes.patch_metadata(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        labelled.map_err(said).context("labelling a change").map(drop)
+    }
+}

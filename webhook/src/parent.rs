@@ -1,0 +1,147 @@
+//! The parent of a scale: a Scale carries no annotations of its own, so the scaled object is stamped right after, by us.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use breakglass::api::{BreakglassChange, Operation, Target, Timestamp};
+use breakglass::record::{self, FOLLOWS};
+use breakglass::stamp::{self, Keys, Stamp, UnderToken};
+use breakglass::write::Write;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::follow::FIELD_MANAGER;
+use crate::said::said;
+use crate::target;
+
+/// When a scale that needs no token is looked for, in milliseconds after the answer.
+const LOOKS: [u64; 7] = [5, 20, 50, 100, 200, 500, 1_000];
+
+/// A scaled object, the number it was scaled to, and the stamp that says so.
+#[derive(Clone, Debug)]
+pub struct Parent {
+    target: Target,
+    replicas: i64,
+    /// The version that was scaled; unknown for what the leader takes up later.
+    version: Option<String>,
+    keys: Keys,
+    time: Timestamp,
+}
+
+impl Parent {
+    /// Of a scale on record.
+    pub fn of_change(change: &BreakglassChange) -> Self {
+        let spec = &change.spec;
+        let before = spec.before.as_ref().and_then(|before| before.pointer("/spec/replicas")).and_then(Value::as_i64);
+        let step = spec.patch.iter().find(|step| step.path == "/spec/replicas");
+        // Zero is left out of a Scale.
+        let replicas = match step {
+            Some(step) => step.value.as_ref().and_then(Value::as_i64).unwrap_or(0),
+            None => before.unwrap_or(0),
+        };
+        let under =
+            UnderToken { incident: spec.incident.clone(), token: spec.token.clone(), change: change.name_any() };
+        let stamp = Stamp {
+            user: spec.user.clone(),
+            time: spec.time,
+            operation: Operation::Scale,
+            manager: spec.manager.clone().unwrap_or_default(),
+            under: Some(under),
+        };
+        Self { target: spec.target.clone(), replicas, version: None, keys: stamp.keys(), time: spec.time }
+    }
+
+    /// Of a scale that needs no token, with the stamp that says who scaled.
+    pub fn of_write(write: &Write<'_>, stamp: &Stamp) -> Option<Self> {
+        let before = &write.before.as_ref()?.metadata;
+        let after: Value = serde_json::from_str(write.after.as_ref()?.raw.get()).ok()?;
+        let replicas = after.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+        let version = Some(before.resource_version.clone());
+        Some(Self { target: record::target(write), replicas, version, keys: stamp.keys(), time: stamp.time })
+    }
+}
+
+/// Stamps the parent in the background, once the scale is seen.
+pub fn stamp_later(client: Client, parent: Parent) {
+    tokio::spawn(async move {
+        for pause in LOOKS {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let stamped = async {
+                match scaled(&client, &parent).await? {
+                    Some(scaled) => stamp(&client, scaled, None).await,
+                    None => Ok(false),
+                }
+            };
+            match stamped.await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::warn!("stamping {} {}: {error:#}", parent.target.resource, parent.target.name),
+            }
+        }
+    });
+}
+
+/// A parent that was seen scaled, as it was then.
+#[derive(Debug)]
+pub struct Scaled<'p> {
+    parent: &'p Parent,
+    version: String,
+    found: target::Object,
+}
+
+/// Looks whether the scale is to be seen.
+///
+/// # Errors
+/// Where the API server does not say.
+pub async fn scaled<'p>(client: &Client, parent: &'p Parent) -> Result<Option<Scaled<'p>>> {
+    let api = target::api(client, &parent.target);
+    let scale = match api.get_subresource("scale", &parent.target.name).await {
+        Ok(scale) => scale,
+        Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(None),
+        Err(error) => return Err(said(error)).context("reading the scale"),
+    };
+    let replicas = scale.data.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+    let version = scale.resource_version();
+    if replicas != parent.replicas || scale.uid() != parent.target.uid || version == parent.version {
+        return Ok(None);
+    }
+    let found = target::look(client, &parent.target, false).await?;
+    let found = found.filter(|found| Some(&found.version) == version.as_ref());
+    Ok(found.zip(version).map(|(found, version)| Scaled { parent, version, found }))
+}
+
+/// Stamps the parent of a scale that was seen; false where it has changed since.
+///
+/// # Errors
+/// Where the API server refuses the stamp.
+pub async fn stamp(client: &Client, scaled: Scaled<'_>, change: Option<&BreakglassChange>) -> Result<bool> {
+    let Scaled { parent, version, found } = scaled;
+    let (api, name) = (target::api(client, &parent.target), &parent.target.name);
+    let present = Keys::of(&found.annotations, &Default::default());
+    if Stamp::time_in(&present).is_some_and(|time| time.instant() > parent.time.instant()) {
+        // Somebody has written since: theirs is the stamp that holds.
+        return Ok(true);
+    }
+    if let (Some(change), Some(follows)) = (change, found.change()) {
+        let changes: Api<BreakglassChange> = Api::all(client.clone());
+        let patch = json!({"metadata": {"annotations": {FOLLOWS: follows}}});
+        let linked = changes.patch_metadata(&change.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await;
+        linked.map_err(said).context("linking the change to the one before")?;
+    }
+    let value = |key: &str| match parent.keys.annotation(key) {
+        Some("") if key == stamp::MANAGER => json!(found.scaler.as_deref().unwrap_or_default()),
+        value => json!(value),
+    };
+    let annotations: serde_json::Map<String, Value> =
+        stamp::ANNOTATIONS.iter().map(|&key| (key.to_owned(), value(key))).collect();
+    // Conditional on the version that was just seen scaled.
+    let patch =
+        json!({"metadata": {"resourceVersion": version, "annotations": annotations, "labels": parent.keys.labels}});
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
+    match api.patch_metadata(name, &params, &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(false),
+        Err(error) => Err(said(error)).context("stamping the parent of a scale"),
+    }
+}

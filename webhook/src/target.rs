@@ -1,0 +1,88 @@
+//! The object of a change, as it is now.
+
+use anyhow::{Context, Result};
+use breakglass::api::Target;
+use breakglass::stamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::{Client, ResourceExt};
+use serde_json::Value;
+
+use crate::said::said;
+
+/// What is there.
+#[derive(Debug)]
+pub struct Object {
+    /// Its uid.
+    pub uid: String,
+    /// Its version.
+    pub version: String,
+    /// Whether it is on its way out.
+    pub leaving: bool,
+    /// Its annotations.
+    pub annotations: std::collections::BTreeMap<String, String>,
+    /// Who scaled it last, as managedFields says.
+    pub scaler: Option<String>,
+    /// All of it, where that was asked for and can be read.
+    pub body: Option<Value>,
+}
+
+impl Object {
+    /// The change that its stamp names.
+    pub fn change(&self) -> Option<&str> {
+        self.annotations.get(stamp::CHANGE).map(String::as_str)
+    }
+}
+
+/// Where objects like the target are.
+pub fn api(client: &Client, target: &Target) -> Api<DynamicObject> {
+    let (group, version) = target.api_version.split_once('/').unwrap_or(("", &target.api_version));
+    let resource = ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: target.api_version.clone(),
+        kind: target.kind.clone(),
+        plural: target.resource.clone(),
+    };
+    match &target.namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+/// Looks at it; `None` where there is none. Only its metadata is asked for unless the `body` is needed: a Secret's values
+/// never come here.
+///
+/// # Errors
+/// Where the API server does not say, for want of rights too.
+pub async fn look(client: &Client, target: &Target, body: bool) -> Result<Option<Object>> {
+    if target.name.is_empty() {
+        return Ok(None);
+    }
+    let api = api(client, target);
+    let what = || format!("looking at {} {}", target.resource, target.name);
+    let object = match body {
+        true => api.get_opt(&target.name).await,
+        false => api
+            .get_metadata_opt(&target.name)
+            .await
+            .map(|found| found.map(|found| DynamicObject { types: None, metadata: found.metadata, data: Value::Null })),
+    };
+    let Some(object) = object.map_err(said).with_context(what)? else { return Ok(None) };
+    Ok(Some(Object {
+        uid: object.uid().unwrap_or_default(),
+        version: object.resource_version().unwrap_or_default(),
+        leaving: object.metadata.deletion_timestamp.is_some(),
+        annotations: object.annotations().clone(),
+        scaler: scaler(object.managed_fields()),
+        body: if body { serde_json::to_value(&object).ok() } else { None },
+    }))
+}
+
+/// The manager of the last write to the scale subresource. The call that lets a scale in is not told of it: a Scale carries
+/// no managedFields there (registry/apps/deployment/storage scaleFromDeployment).
+fn scaler(entries: &[ManagedFieldsEntry]) -> Option<String> {
+    let scales = entries.iter().filter(|entry| entry.subresource.as_deref() == Some("scale"));
+    let last = scales.max_by_key(|entry| entry.time.as_ref().map(|time| time.0));
+    last.and_then(|entry| entry.manager.clone())
+}
