@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::commands::{close, completion, list, open, policy, run, status, version};
+use crate::commands::{close, completion, doctor, list, open, policy, run, status, version};
 use crate::print::Printer;
 
 /// Write to production during an incident, and leave nothing behind that nobody decided
@@ -22,7 +22,7 @@ use crate::print::Printer;
 ///   kubectl breakglass close INC-123
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 there is something to act on
-/// (list --exit-code). run returns the code of its command.
+/// (list --exit-code, doctor). run returns the code of its command.
 #[derive(Parser, Debug)]
 #[command(
     name = "kubectl-breakglass",
@@ -137,6 +137,7 @@ pub enum Command {
     List(list::ListArgs),
     Close(close::CloseArgs),
     Policy(policy::PolicyArgs),
+    Doctor(doctor::DoctorArgs),
     Version(version::VersionArgs),
     Completion(completion::CompletionArgs),
 }

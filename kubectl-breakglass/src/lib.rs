@@ -36,6 +36,14 @@ pub mod rows;
 pub mod gone;
 // New records, as they come.
 pub mod follow;
+// Roles and bindings: who was given what.
+pub mod rbac;
+// Whom breakglass lets write untouched.
+pub mod identities;
+// Who can obtain such an identity.
+pub mod reach;
+// What doctor looks at, one file a check.
+pub mod checks;
 // One file a command.
 pub mod commands;
 // stdout is data, stderr is talk.
@@ -129,6 +137,7 @@ async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Resul
         Command::List(args) => commands::list::list(ctx, &args).await,
         Command::Close(args) => commands::close::close(ctx, &args).await,
         Command::Policy(args) => commands::policy::policy(ctx, &args).await,
+        Command::Doctor(args) => commands::doctor::doctor(ctx, &args).await,
         Command::Version(_) | Command::Completion(_) => Ok(Exit::Done),
     }
 }

@@ -12,6 +12,8 @@ pub mod list;
 pub mod close;
 // The policy in force.
 pub mod policy;
+// Is it in place, and who can write past it.
+pub mod doctor;
 // Plugin and webhook.
 pub mod version;
 // The script of a shell.
