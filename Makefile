@@ -3,7 +3,7 @@
 local := cargo run --quiet --package tests --bin local --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up down check programs
+.PHONY: help demo test soak up down check programs
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -15,6 +15,11 @@ test: programs ## every test: the fast ones, then those against a real control p
 	@$(local) build
 	cargo test --locked
 	cargo test --locked --package tests
+
+soak: programs ## look for a write to prod that gets around the gate, for a quarter of an hour (SECONDS=…, SEED=…)
+	@$(local) soak bypass $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is not installed: the parsers are not fuzzed"; exit 0; }; \
+	for target in review patch diff; do cargo fuzz run -s none $$target -- -max_total_time=60 || exit 1; done
 
 up: programs ## start a cluster with Flux, breakglass and people and leave it up (BARE=1: without breakglass)
 	@$(local) up $(if $(BARE),--bare)

@@ -10,6 +10,8 @@ use tests::{Cluster, Output, probe, wait_until};
 
 use crate::{LIMIT, check_refused};
 
+/// R-02, K-14: while the webhook is away prod is shut to people and open to engines and controllers, an admin has a way in,
+/// and it comes back by itself; also when it dies under writes.
 #[test]
 fn while_the_webhook_is_away_prod_is_shut_and_everything_else_goes_on() {
     let cluster = Cluster::own("failure");
@@ -146,6 +148,7 @@ fn killed_in_the_middle(cluster: &Cluster) {
     assert!(changes.iter().any(|change| change["metadata"]["name"] == last.as_str()));
 }
 
+/// H-01, H-02, H-03: what is no review is an error of who sent it, and a deep one is decided like any other.
 #[test]
 fn what_is_no_review_is_never_let_in_and_ends_nothing() {
     // The process itself is asked, past the API server: of a given cluster we do not know where it listens.
@@ -228,6 +231,7 @@ fn deep() -> &'static Cluster {
     DEEP.get_or_init(|| Cluster::own("deep"))
 }
 
+/// H-03: an object of 1,000 levels is stamped, refused, let in, recorded and deleted like a flat one.
 #[test]
 fn an_object_a_thousand_levels_deep_is_decided_like_a_shallow_one() {
     let cluster = deep();

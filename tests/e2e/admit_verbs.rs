@@ -2,8 +2,9 @@
 //! changes nothing leaves nothing.
 
 use serde_json::{Value, json};
+use tests::http::{MERGE, refused};
 use tests::record::{after, change_of, config_map, stamp, without_noise};
-use tests::{Cluster, Kubectl};
+use tests::{Cluster, Http, Kubectl};
 
 /// One object as alice sees it.
 struct Target {
@@ -135,11 +136,10 @@ fn what_is_done_to_a_deployment_is_recorded_and_its_pods_are_left_alone() {
 fn a_client_that_names_no_manager_is_known_by_its_user_agent() {
     let cluster = Cluster::shared();
     cluster.namespace("prod-http");
-    let terraform = Http::new("terraform/1.9.8 (linux_amd64)");
+    let terraform = Http::new(&cluster.kubectl("alice"), "terraform/1.9.8 (linux_amd64)");
     let create = || terraform.send("POST", "/api/v1/namespaces/prod-http/configmaps", &config_map("settings", "one"));
-    let kube::Error::Api(refused) = create().unwrap_err() else { panic!("no answer of the API server") };
-    assert_eq!((refused.code, refused.reason.as_str()), (403, "Forbidden"));
-    let refused = refused.message;
+    let (code, refused) = refused(create());
+    assert_eq!(code, 403);
     let subject =
         "prod is run by GitOps: configmaps \"settings\" (create) by alice@example.com needs a break-glass token";
     assert!(refused.contains(&format!(" denied the request: {subject}")), "{refused}");
@@ -158,7 +158,7 @@ fn a_client_that_names_no_manager_is_known_by_its_user_agent() {
 fn a_client_that_names_no_manager_is_told_from_who_wrote_in_the_same_second() {
     let cluster = Cluster::shared();
     cluster.namespace("dev-http");
-    let clients = ["zebra/1 (first)", "aardvark/1 (second)"].map(Http::new);
+    let clients = ["zebra/1 (first)", "aardvark/1 (second)"].map(|agent| Http::new(&cluster.kubectl("alice"), agent));
     let path = "/api/v1/namespaces/dev-http/configmaps";
     clients[0].send("POST", path, &config_map("settings", "one")).unwrap();
     for round in 0..3 {
@@ -170,6 +170,30 @@ fn a_client_that_names_no_manager_is_told_from_who_wrote_in_the_same_second() {
     }
 }
 
+/// L-03: the same apply, server-side apply, PUT or patch again leaves every byte as it was, managedFields and
+/// resourceVersion included.
+/// Nor is such a client taken for the controller that wrote the status since.
+#[test]
+fn a_client_that_names_no_manager_is_told_from_who_wrote_the_status() {
+    let cluster = Cluster::shared();
+    cluster.namespace("dev-status");
+    cluster.widgets("dev-status").unwrap();
+    let path = "/apis/e2e.example.com/v1/namespaces/dev-status/widgets";
+    let gear = json!({"apiVersion": "e2e.example.com/v1", "kind": "Widget", "metadata": {"name": "gear"},
+        "spec": {"size": -1}});
+    let client = Http::new(&cluster.kubectl("alice"), "aardvark/1");
+    let controller = Http::new(&cluster.kubectl("admin"), "zebra/1");
+    client.send("POST", path, &gear.to_string()).unwrap();
+    let path = format!("{path}/gear");
+    // Each pair within a second, and each change of the same fields as the one before.
+    for round in 0..5 {
+        controller.patch(MERGE, &format!("{path}/status"), &json!({"status": {"turns": round}})).unwrap();
+        let object = client.patch(MERGE, &path, &json!({"spec": {"size": round}})).unwrap();
+        assert_eq!(stamp(&object)["manager"], "aardvark", "round {round}: {object:#}");
+    }
+}
+
+/// L-03: identical writes of kubectl, and writes of our keys alone.
 #[test]
 fn a_write_that_changes_nothing_leaves_nothing() {
     let cluster = Cluster::shared();
@@ -204,31 +228,4 @@ fn a_write_that_changes_nothing_leaves_nothing() {
         }
     }
     assert_eq!(cluster.changes("INC-113").len(), 2, "only the two creates");
-}
-
-/// alice with another client than kubectl.
-struct Http {
-    client: kube::Client,
-    runtime: tokio::runtime::Runtime,
-}
-
-impl Http {
-    fn new(user_agent: &str) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let client = runtime.block_on(async {
-            let kubeconfig = Cluster::shared().kubectl("alice").kubeconfig().to_owned();
-            let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig).unwrap();
-            let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
-            config.headers.push((http::header::USER_AGENT, user_agent.parse().unwrap()));
-            kube::Client::try_from(config).unwrap()
-        });
-        Self { client, runtime }
-    }
-
-    fn send(&self, method: &str, path: &str, body: &str) -> kube::Result<Value> {
-        let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");
-        let request = request.body(body.as_bytes().to_vec()).unwrap();
-        self.runtime.block_on(self.client.request(request))
-    }
 }

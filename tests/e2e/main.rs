@@ -25,22 +25,84 @@ mod smoke;
 mod admit_direct;
 // Each way in which a client writes, under a token.
 mod admit_verbs;
+// Everything that discovery serves, tried in every way that changes something.
+mod walk;
+// What is gone is on record as it was.
+mod admit_delete;
+// Scaling, which is a write to another object than the one that changes.
+mod admit_scale;
+// Ephemeral containers and resizing, which can carry no stamp.
+mod admit_debug;
+// Writes without a token, made up by the thousand.
+mod bypass;
+// Ways around the gate, by kind: what makes an object go.
+mod bypass_delete;
+// Through the Namespace.
+mod bypass_namespace;
+// While we do not know.
+mod bypass_blind;
+// As somebody who is exempt.
+mod bypass_identity;
+// Through what an engine goes by.
+mod bypass_engine;
 // A Namespace object counts as its own environment.
 mod admit_namespace;
 // A GitOps engine's writes pass untouched, and it comes to rest.
 mod admit_engine;
 // Controllers and garbage collection pass untouched.
 mod admit_control_plane;
+// Kubelets pass untouched.
+mod admit_node;
+// Everybody in the control plane at work in prod, and what becomes of it off our lists.
+mod controllers;
 // The webhook is down, killed, or spoken to by somebody else than the API server.
 mod admit_failure;
+// The webhook is away for long: what must go on goes on, and it comes back by itself.
+mod away;
+// A hundred writers on one object.
+mod storm;
+// Bytes that no API server sends.
+mod hostile;
+// Objects as large, deep and odd as the API server takes them.
+mod hostile_objects;
+// Metadata without end, numbers that are none, and words that are too long.
+mod hostile_values;
 // A stamp cannot be forged, stripped, resurrected or replayed.
 mod stamp;
+// Nothing is forged or stripped through a subresource.
+mod stamp_subresource;
+// What it does to the metadata around it.
+mod stamp_metadata;
+// A write that changes nothing stores nothing.
+mod stamp_noop;
+// Dry runs and diffs.
+mod dry_run;
+// Other people's webhooks change the object and the stamp.
+mod stamp_beside;
+// What becomes of a write that was let in.
+mod follow;
+// Other versions, connections and floods are no way around.
+mod bypass_reach;
+// Nobody takes us apart, stands in for us, or writes what we cannot judge.
+mod tamper;
 // The policy in force, and the webhooks registered for it.
 mod policy;
 // The life of a token, and what nobody can do to one or to a change.
 mod token_life;
+// What a token is good for, and nothing else is: whose, where, and until when.
+mod gate_token;
+// Where the uses of a token show afterwards.
+mod gate_audit;
+// Nobody approves a token by writing that somebody did, and nobody widens one.
+mod gate_approval;
+// Tokens that are many, malformed, gone, or known to a replica that has not heard of their end yet.
+mod gate_store;
+// The value of a Secret shows nowhere but in the Secret.
+mod secret;
 // The plugin as people and scripts use it.
 mod plugin;
+// What doctor finds.
+mod doctor;
 
 // No file of this folder is forgotten above, where it would be compiled by nobody.
 #[test]

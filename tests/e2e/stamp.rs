@@ -17,6 +17,8 @@ fn forged(value: &str) -> String {
     object.to_string()
 }
 
+/// L-05: what a client puts in our keys is replaced by the truth, in prod and elsewhere.
+/// L-05: what the client says in our keys is overwritten with the truth.
 #[test]
 fn a_forged_stamp_is_replaced_on_create_and_on_update() {
     let cluster = Cluster::shared();
@@ -51,6 +53,8 @@ fn a_forged_stamp_is_replaced_on_create_and_on_update() {
     }
 }
 
+/// L-04: a PUT without our keys gets them back, and an apply that would remove them gets new ones.
+/// L-04: a PUT or an apply that lacks our keys gets those of before; where it changes something, those of now.
 #[test]
 fn a_stamp_that_is_left_out_comes_back() {
     let cluster = Cluster::shared();
@@ -78,6 +82,47 @@ fn a_stamp_that_is_left_out_comes_back() {
     assert_eq!(cluster.changes("INC-171").len(), 3);
 }
 
+/// L-04: nor does any patch take them off, in prod and in dev; and with a change of its own it is stamped as that.
+#[test]
+fn a_stamp_that_is_patched_away_comes_back() {
+    let cluster = Cluster::shared();
+    for (namespace, guarded) in [("prod-patched-away", true), ("dev-patched-away", false)] {
+        cluster.namespace(namespace);
+        if guarded {
+            cluster.open("alice", "INC-488", namespace);
+        }
+        let alice = cluster.kubectl("alice").namespace(namespace);
+        let get = || alice.json(&["get", "configmap", "settings"]);
+        alice.ok_with_input(&["create", "-f", "-"], &config_map("settings", "one"));
+        let object = get();
+        let bare = config_map("settings", "one");
+        for (media_type, patch) in [
+            ("merge", r#"{"metadata": {"annotations": null, "labels": null}}"#),
+            ("merge", r#"{"metadata": {"annotations": {"breakglass.dev/user": null, "breakglass.dev/change": ""}}}"#),
+            ("strategic", r#"{"metadata": {"annotations": {"$patch": "replace"}, "labels": {"$patch": "delete"}}}"#),
+            (
+                "json",
+                r#"[{"op": "remove", "path": "/metadata/annotations"}, {"op": "remove", "path": "/metadata/labels"}]"#,
+            ),
+        ] {
+            alice.ok(&["patch", "configmap", "settings", "--type", media_type, "-p", patch]);
+            assert_eq!(without_noise(&get()), without_noise(&object), "{namespace}: {media_type} {patch}");
+        }
+        alice.ok_with_input(&["replace", "-f", "-"], &bare);
+        assert_eq!(without_noise(&get()), without_noise(&object), "{namespace}: replace");
+        let patch = r#"{"metadata": {"annotations": null, "labels": null}, "data": {"key": "two"}}"#;
+        alice.ok(&["patch", "configmap", "settings", "--type", "merge", "-p", patch]);
+        let stamp = stamp(&get());
+        let said = (stamp["operation"].as_str(), stamp["manager"].as_str(), stamp.len());
+        assert_eq!(said, ("Update", "kubectl-patch", if guarded { 8 } else { 5 }));
+        if guarded {
+            assert_eq!(after(&cluster.change(&stamp["change"])), without_noise(&get()));
+            assert_eq!(cluster.changes("INC-488").len(), 2);
+        }
+    }
+}
+
+/// L-02: kubectl puts the annotations of an old ReplicaSet back, and the stamp says who had it do so.
 #[test]
 fn a_rollout_undo_carries_the_stamp_of_who_undid() {
     let cluster = Cluster::shared();
@@ -116,6 +161,8 @@ fn a_rollout_undo_carries_the_stamp_of_who_undid() {
     assert_eq!(object["spec"]["template"]["metadata"], json!({"labels": {"app": "api"}}), "the template has no stamp");
 }
 
+/// L-14: with or without annotations, labels and a name, an object is stamped as its namespace asks.
+/// L-10, L-14: without annotations, with none, with null, and without a name yet.
 #[test]
 fn an_object_is_stamped_whatever_its_metadata_lacks() {
     let cluster = Cluster::shared();

@@ -44,6 +44,7 @@ fn wait_for_phase(token: &str, expected: &str) {
     .unwrap();
 }
 
+/// K-01, K-02: a token lets writes in until its time is up, and the refusal after that says since when.
 #[test]
 fn a_token_lets_writes_in_until_its_time_is_up() {
     let cluster = Cluster::shared();
@@ -74,6 +75,7 @@ fn a_token_lets_writes_in_until_its_time_is_up() {
     wait_for_phase(name, "Expired");
 }
 
+/// K-01: a closed token lets nothing in from that moment, and nobody opens it again.
 #[test]
 fn a_closed_token_lets_nothing_in_from_that_moment_and_for_good() {
     let cluster = Cluster::shared();
@@ -113,6 +115,7 @@ fn a_closed_token_lets_nothing_in_from_that_moment_and_for_good() {
     assert_eq!(cluster.kubectl("admin").json(&["get", "breakglasstoken", &name])["status"]["phase"], "Closed");
 }
 
+/// K-02: a token that is for too long, for no time, or for what needs none is not opened.
 #[test]
 fn what_must_not_be_opened_is_refused_in_a_sentence() {
     let cluster = Cluster::shared();
@@ -180,6 +183,7 @@ fn an_unknown_environment_is_said_to_be_unknown_where_no_time_is_given() {
     assert_eq!(refused.refusal(), expected);
 }
 
+/// K-04, K-05: a token is ended by its holder or an approver; nobody changes its spec or writes an approval.
 #[test]
 fn a_token_is_ended_by_its_holder_or_an_approver_and_changed_by_nobody() {
     let cluster = Cluster::shared();

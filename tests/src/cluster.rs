@@ -3,17 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 
+use anyhow::Context as _;
+use serde_json::json;
+
 use crate::apiserver::ApiServer;
+use crate::certs::Authority;
 use crate::etcd::Etcd;
-use crate::flux::Flux;
+use crate::flux::{Flux, bound_token};
 use crate::kubectl::Kubectl;
 use crate::process::{self, Group, Process};
 use crate::setup::Setup;
-use crate::users;
+use crate::users::{self, Kubeconfig, Login};
 use crate::webhook::Webhook;
+use crate::{binaries, controller_manager};
 
 /// Writes as admin without being asked for a token: what is written this way is the scene, not the test.
-const OVERRIDE: [&str; 6] = ["--as", "admin", "--as-group", "system:masters", "--as-group", "breakglass.dev:override"];
+pub(crate) const OVERRIDE: [&str; 6] =
+    ["--as", "admin", "--as-group", "system:masters", "--as-group", "breakglass.dev:override"];
 
 /// A cluster with people in it. Everything that we started for it ends when it is dropped, or when we end.
 #[derive(Debug)]
@@ -36,6 +42,8 @@ pub struct ControlPlane {
     pub api_server: ApiServer,
     /// etcd.
     pub etcd: Etcd,
+    /// Who signs the logins.
+    pub(crate) authority: Authority,
 }
 
 impl Cluster {
@@ -97,6 +105,28 @@ impl Cluster {
         Kubectl::new(&self.bin(), &self.directory.join("home"), &kubeconfig)
     }
 
+    /// kubectl as a part of the cluster that logs in by certificate, such as a kubelet.
+    ///
+    /// # Panics
+    /// When the control plane is not ours: nobody signs our certificates there.
+    #[must_use]
+    pub fn part(&self, user: &str, group: &str) -> Kubectl {
+        let plane = self.control_plane.as_ref().unwrap_or_else(|| panic!("this control plane is not ours"));
+        self.login(&user.replace(':', "-"), &Login::Certificate(plane.authority.client(user, Some(group)).unwrap()))
+    }
+
+    /// kubectl with this login; `name` is what its kubeconfig is called.
+    ///
+    /// # Panics
+    /// When the kubeconfig cannot be written.
+    #[must_use]
+    pub fn login(&self, name: &str, login: &Login) -> Kubectl {
+        let everybody = self.kubectl("admin").ok(&["config", "view", "--raw", "--flatten", "-o", "json"]);
+        let kubeconfig = users::file_of(&people(&self.directory), name);
+        Kubeconfig::parse(&everybody).unwrap().alone(name, login).write(&kubeconfig, name).unwrap();
+        Kubectl::new(&self.bin(), &self.directory.join("home"), &kubeconfig)
+    }
+
     /// The plugin as `person`, started directly: the same as `kubectl breakglass`, one process less.
     #[must_use]
     pub fn plugin(&self, person: &str) -> Kubectl {
@@ -111,6 +141,33 @@ impl Cluster {
         let args = [&["apply", "--server-side", "-f", "-"], &OVERRIDE[..]].concat();
         self.kubectl("admin").ok_with_input(&args, &users::namespace(name));
         users::wait_until_may(&self.kubectl("alice"), users::EDIT, name).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+
+    /// Lets `user` write to these (group and resource, with its subresource) in a namespace, beyond what `edit` gives.
+    ///
+    /// # Panics
+    /// When the API server refuses the Role, or does not go by it.
+    #[track_caller]
+    pub fn grant(&self, user: &str, namespace: &str, resources: &[(&str, &str)]) {
+        self.set_scene(&["apply", "--server-side", "-f", "-"], &users::grant(user, namespace, resources));
+        let admin = self.kubectl("admin").namespace(namespace);
+        users::wait_granted(&admin, user, resources).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+
+    /// kubectl as a service account of that name in a namespace, with a token that is bound to its Pod.
+    ///
+    /// # Panics
+    /// When the API server gives it none.
+    #[must_use]
+    pub fn robot(&self, namespace: &str, name: &str) -> Kubectl {
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
+            "serviceAccountName": name, "containers": [{"name": name, "image": "registry.example.com/robot:1"}]}});
+        for object in [account, pod] {
+            self.set_scene(&["-n", namespace, "apply", "--server-side", "-f", "-"], &object.to_string());
+        }
+        let token = bound_token(&self.kubectl("admin"), (namespace, name), name).unwrap();
+        self.login(&format!("{namespace}-{name}"), &Login::Token(token))
     }
 
     /// Runs kubectl as an admin whom breakglass does not ask for a token, to set a scene.
@@ -142,6 +199,22 @@ impl Cluster {
     /// Its control plane, if it is ours.
     pub fn control_plane(&mut self) -> Option<&mut ControlPlane> {
         self.control_plane.as_mut()
+    }
+
+    /// Ends kube-controller-manager and starts it anew, as after a loss of power: every controller asks for a token of its
+    /// service account again.
+    ///
+    /// # Errors
+    /// When it does not come up: with the end of its log.
+    pub fn restart_controller_manager(&mut self) -> anyhow::Result<()> {
+        let control_plane = self.control_plane.as_mut().context("this cluster has no control plane of ours")?;
+        // Gone before the next one starts: two would write at once.
+        drop(control_plane.controller_manager.take());
+        let program = binaries::control_plane()?.kube_controller_manager;
+        let kubeconfig = self.directory.join("cluster/kube-controller-manager.kubeconfig");
+        let started = controller_manager::start(&self._group, &program, &kubeconfig, &control_plane.api_server)?;
+        control_plane.controller_manager = Some(started);
+        Ok(())
     }
 
     /// Where everything of it lies: `kubeconfig`, `bin`, `logs`, `fleet.git`, `fleet`.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::binaries;
+use crate::cluster::OVERRIDE;
 use crate::cluster::people;
 use crate::git::{BRANCH, Fleet};
 use crate::kubectl::Kubectl;
@@ -108,6 +109,8 @@ impl Flux {
 pub(crate) fn bound_token(admin: &Kubectl, (namespace, account): (&str, &str), pod: &str) -> Result<String> {
     let uid = admin.try_ok(&["-n", namespace, "get", "pod", pod, "-o", "jsonpath={.metadata.uid}"], "")?;
     let bound = ["--bound-object-kind=Pod", "--bound-object-name", pod, "--bound-object-uid", &uid, TOKEN_LIFE];
-    let token = admin.try_ok(&[&["-n", namespace, "create", "token", account], &bound[..]].concat(), "")?;
+    // A token of an exempt identity is not minted without a token of ours.
+    let args = [&["-n", namespace, "create", "token", account], &bound[..], &OVERRIDE[..]].concat();
+    let token = admin.try_ok(&args, "")?;
     Ok(token.trim().to_owned())
 }

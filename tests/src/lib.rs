@@ -11,6 +11,11 @@ pub mod wait;
 pub mod process;
 // Is it up, and on which port.
 pub mod probe;
+// What no client would send.
+pub mod raw;
+pub mod review;
+// A network that loses what it carries.
+pub mod proxy;
 // Certificates and logins.
 pub mod certs;
 pub mod users;
@@ -18,8 +23,13 @@ pub mod users;
 pub mod apiserver;
 pub mod controller_manager;
 pub mod etcd;
-// What people type.
+// What people type, what other clients send, and what the API server writes down of it.
+pub mod audit;
+pub mod http;
+// What people type, and what other clients send.
+pub mod client;
 pub mod kubectl;
+pub mod protobuf;
 // GitOps: the repository, what publishes it, and what applies it.
 pub mod flux;
 pub mod git;
@@ -27,13 +37,17 @@ pub mod source;
 // breakglass itself, and what it left behind.
 pub mod record;
 pub mod webhook;
-// An unknown kind.
+// An unknown kind, and an unknown webhook.
+pub mod other_webhook;
 pub mod widgets;
+// Writes without a token, made up by the thousand.
+pub mod bypass;
 // All of it together.
 mod cluster;
 mod setup;
 
 pub use cluster::Cluster;
+pub use http::Http;
 pub use kubectl::{Kubectl, Output};
 pub use setup::Setup;
 pub use wait::wait_until;

@@ -58,7 +58,8 @@ pub fn post(port: u16, path: &str, body: &[u8]) -> Result<(u16, String), String>
     Ok((status.ok_or_else(|| format!("{path}: {head}"))?, body.to_owned()))
 }
 
-fn session(port: u16) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+/// A TLS session with the server on that port, whatever certificate it shows.
+pub(crate) fn session(port: u16) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

@@ -24,13 +24,14 @@ pub struct Setup {
     directory: Option<PathBuf>,
     flux: bool,
     webhook: bool,
+    log: Option<String>,
 }
 
 impl Setup {
     /// A bare control plane in a directory of its own, which `name` makes recognisable.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), directory: None, flux: false, webhook: false }
+        Self { name: name.to_owned(), directory: None, flux: false, webhook: false, log: None }
     }
 
     /// With Flux, which keeps prod in line with a repository.
@@ -44,6 +45,13 @@ impl Setup {
     #[must_use]
     pub fn webhook(mut self) -> Self {
         self.webhook = true;
+        self
+    }
+
+    /// With a webhook that logs what `filter` says, as RUST_LOG has it.
+    #[must_use]
+    pub fn logging(mut self, filter: &str) -> Self {
+        self.log = Some(filter.to_owned());
         self
     }
 
@@ -108,6 +116,7 @@ impl Setup {
                 directory: &cluster.directory.join("cluster"),
                 admin: &admin,
                 alice: cluster.kubectl("alice"),
+                log: self.log.clone(),
             };
             cluster.webhook = Some(step("breakglass", || webhook::install(&ours.webhook, site, &config))?);
         }
@@ -121,7 +130,7 @@ impl Setup {
     pub fn look(self) -> Result<Cluster> {
         let (directory, group) = self.place()?;
         let programs = binaries::control_plane()?;
-        let (servers, _) = servers(&group, &programs, &directory, &Authority::new()?)?;
+        let (servers, _) = servers(&group, &programs, &directory, Authority::new()?)?;
         Ok(Cluster { webhook: None, flux: None, control_plane: Some(servers), directory, _group: group })
     }
 
@@ -164,9 +173,9 @@ fn control_plane(
     directory: &Path,
 ) -> Result<(ControlPlane, Kubeconfig)> {
     let authority = Authority::new()?;
-    let (mut control_plane, config) = servers(group, programs, directory, &authority)?;
+    let (mut control_plane, config) = servers(group, programs, directory, authority)?;
     let name = "kube-controller-manager";
-    let login = Login::Certificate(authority.client("system:kube-controller-manager", None)?);
+    let login = Login::Certificate(control_plane.authority.client("system:kube-controller-manager", None)?);
     let kubeconfig = directory.join("cluster/kube-controller-manager.kubeconfig");
     config.alone(name, &login).write(&kubeconfig, name)?;
     let process = step(name, || {
@@ -181,16 +190,16 @@ fn servers(
     group: &Group,
     programs: &binaries::ControlPlane,
     directory: &Path,
-    authority: &Authority,
+    authority: Authority,
 ) -> Result<(ControlPlane, Kubeconfig)> {
     let (inner, logs) = (directory.join("cluster"), directory.join("logs"));
     let etcd = step("etcd", || etcd::start(group, &programs.etcd, &inner.join("etcd")))?;
     let api_server = step("kube-apiserver", || {
-        apiserver::start(group, &programs.kube_apiserver, (&inner.join("pki"), &logs), (&etcd.url, authority))
+        apiserver::start(group, &programs.kube_apiserver, (&inner.join("pki"), &logs), (&etcd.url, &authority))
     })?;
-    let config = Kubeconfig::of_people(&api_server.url, authority)?;
+    let config = Kubeconfig::of_people(&api_server.url, &authority)?;
     save(&config, directory)?;
-    Ok((ControlPlane { controller_manager: None, api_server, etcd }, config))
+    Ok((ControlPlane { controller_manager: None, api_server, etcd, authority }, config))
 }
 
 /// One kubeconfig with everybody in it, and one for each.

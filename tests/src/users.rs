@@ -57,6 +57,35 @@ pub fn namespace(name: &str) -> String {
     .to_string()
 }
 
+/// A Role that lets `user` write to `resources` (group and resource), as a document for `kubectl apply`.
+pub(crate) fn grant(user: &str, namespace: &str, resources: &[(&str, &str)]) -> String {
+    let rules: Vec<Value> = resources
+        .iter()
+        .map(|(group, resource)| {
+            json!({"apiGroups": [group], "resources": [resource], "verbs": ["get", "create", "update", "patch"]})
+        })
+        .collect();
+    let (api, metadata) =
+        ("rbac.authorization.k8s.io", json!({"name": format!("more:{user}"), "namespace": namespace}));
+    let subject = json!({"apiGroup": api, "kind": "User", "name": user});
+    let version = format!("{api}/v1");
+    let role = json!({"apiVersion": version, "kind": "Role", "metadata": metadata, "rules": rules});
+    let binding = json!({"apiVersion": version, "kind": "RoleBinding", "metadata": metadata, "subjects": [subject],
+        "roleRef": {"apiGroup": api, "kind": "Role", "name": format!("more:{user}")}});
+    json!({"apiVersion": "v1", "kind": "List", "items": [role, binding]}).to_string()
+}
+
+/// Waits until the API server lets `user` write to the last of `resources`: a Role is there with all of its rules.
+pub(crate) fn wait_granted(admin: &Kubectl, user: &str, resources: &[(&str, &str)]) -> Result<()> {
+    let Some((group, resource)) = resources.last() else { return Ok(()) };
+    let (plural, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let what = [&format!("{plural}.{group}"), "--subresource", subresource];
+    wait_until(&format!("the right to {resource}"), Duration::from_secs(60), || {
+        let args = [&["auth", "can-i", "--as", user, "patch"], &what[..]].concat();
+        admin.try_ok(&args, "").map(drop).map_err(|error| format!("{error:#}"))
+    })
+}
+
 /// A login as kubeconfig knows it.
 #[derive(Clone, Debug)]
 pub enum Login {
@@ -136,6 +165,13 @@ impl Kubeconfig {
         alone.document["contexts"] = json!([]);
         alone.add(name, login);
         alone
+    }
+
+    /// The same with the API server at another address, which its certificate has to name too.
+    #[must_use]
+    pub fn reached_at(mut self, url: &str) -> Self {
+        self.document["clusters"][0]["cluster"]["server"] = json!(url);
+        self
     }
 
     /// Names of the contexts in it.

@@ -35,6 +35,9 @@ pub struct Webhook {
     kubeconfig: PathBuf,
     pod: String,
     port: u16,
+    /// The port that the API server asks, which is that of the first replica.
+    service_port: u16,
+    log: Option<String>,
     group: Arc<Group>,
     alice: Kubectl,
     process: Mutex<Option<Process>>,
@@ -47,6 +50,8 @@ pub(crate) struct Site<'a> {
     pub(crate) directory: &'a Path,
     pub(crate) admin: &'a Kubectl,
     pub(crate) alice: Kubectl,
+    /// What it logs, as RUST_LOG says it; the default where `None`.
+    pub(crate) log: Option<String>,
 }
 
 /// Applies the manifests, and starts the webhook as the first of the Pods that its Deployment asks for.
@@ -56,15 +61,17 @@ pub(crate) struct Site<'a> {
 pub(crate) fn install(program: &Path, site: Site<'_>, config: &Kubeconfig) -> Result<Webhook> {
     // Server-side, since the CRDs are larger than the annotation that a client-side apply leaves.
     site.admin.try_ok(&["apply", "--server-side", "-k", OVERLAY], "").context("applying tests/local")?;
-    let pod = wait_until("a Pod of the webhook's Deployment", READY_LIMIT, || pod(site.admin))?;
-    let token = bound_token(site.admin, (NAMESPACE, NAME), &pod)?;
+    let pod = wait_until("a Pod of the webhook's Deployment", READY_LIMIT, || pod(site.admin, None))?;
     let kubeconfig = site.directory.join("webhook.kubeconfig");
-    config.alone("webhook", &Login::Token(token)).write(&kubeconfig, "webhook")?;
+    log_in(site.admin, &pod, config, &kubeconfig)?;
+    let port = probe::free_port()?;
     let webhook = Webhook {
         program: program.to_owned(),
         kubeconfig,
         pod,
-        port: probe::free_port()?,
+        port,
+        service_port: port,
+        log: site.log,
         group: Arc::clone(site.group),
         alice: site.alice,
         process: Mutex::new(None),
@@ -73,12 +80,23 @@ pub(crate) fn install(program: &Path, site: Site<'_>, config: &Kubeconfig) -> Re
     Ok(webhook)
 }
 
-/// A Pod that the Deployment made. It stays Pending, since there is no node, but it is what a token is bound to.
-fn pod(admin: &Kubectl) -> Result<String, String> {
+/// The login of one Pod, as the kubelet would mount it.
+fn log_in(admin: &Kubectl, pod: &str, config: &Kubeconfig, kubeconfig: &Path) -> Result<()> {
+    let token = bound_token(admin, (NAMESPACE, NAME), pod)?;
+    config.alone("webhook", &Login::Token(token)).write(kubeconfig, "webhook")
+}
+
+/// A Pod that the Deployment made, and another than this one. It stays Pending, since there is no node, but it is what a
+/// token is bound to.
+fn pod(admin: &Kubectl, but: Option<&str>) -> Result<String, String> {
     let args = ["-n", NAMESPACE, "get", "pods", "-o", "json"];
     let text = admin.try_ok(&args, "").map_err(|error| format!("{error:#}"))?;
     let pods: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    let ours = |pod: &&Value| pod["spec"]["serviceAccountName"] == NAME;
+    let ours = |pod: &&Value| {
+        let metadata = &pod["metadata"];
+        let other = metadata["name"].as_str() != but && metadata["deletionTimestamp"].is_null();
+        other && pod["spec"]["serviceAccountName"] == NAME
+    };
     let mut names: Vec<&str> = pods["items"]
         .as_array()
         .into_iter()
@@ -95,6 +113,57 @@ impl Webhook {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// A second replica beside this one: another Pod of the Deployment, on a port of its own, ready. It reaches the API
+    /// server at `url`; the API server goes on asking this one.
+    ///
+    /// # Errors
+    /// When it does not become ready: with the end of its log.
+    pub fn second(&self, admin: &Kubectl, url: Option<&str>) -> Result<Self> {
+        let second = self.as_another_pod(admin, (probe::free_port()?, url))?;
+        second.start()?;
+        Ok(second)
+    }
+
+    /// The same as another Pod of the Deployment, not started yet: for when the Pod that it ran as is gone.
+    ///
+    /// # Errors
+    /// When there is no other Pod.
+    pub fn reborn(&self, admin: &Kubectl) -> Result<Self> {
+        self.as_another_pod(admin, (self.port, None))
+    }
+
+    fn as_another_pod(&self, admin: &Kubectl, (port, url): (u16, Option<&str>)) -> Result<Self> {
+        let pod = wait_until("another Pod of the webhook's Deployment", READY_LIMIT, || pod(admin, Some(&self.pod)))?;
+        let kubeconfig = self.kubeconfig.with_file_name(format!("webhook-{pod}.kubeconfig"));
+        let mut config = Kubeconfig::parse(&std::fs::read_to_string(&self.kubeconfig)?)?;
+        if let Some(url) = url {
+            config = config.reached_at(url);
+        }
+        log_in(admin, &pod, &config, &kubeconfig)?;
+        Ok(Self {
+            program: self.program.clone(),
+            kubeconfig,
+            pod,
+            port,
+            service_port: self.service_port,
+            log: self.log.clone(),
+            group: Arc::clone(&self.group),
+            alice: self.alice.clone(),
+            process: Mutex::new(None),
+        })
+    }
+
+    /// The most memory that it has had at once, in bytes.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn peak_memory(&self) -> Result<u64> {
+        let id = self.slot().as_ref().context("the webhook does not run")?.id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the kernel does not say")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
     /// Starts it on the same port as before, and waits until it is ready and the API server asks it.
@@ -153,12 +222,13 @@ impl Webhook {
         command
             .env_clear()
             .envs(std::env::vars_os().filter(|(name, _)| name == "RUST_LOG" || name == "RUST_BACKTRACE"))
+            .envs(self.log.iter().map(|log| ("RUST_LOG", log)))
             // As the Deployment has it: what the replica calls itself in the Lease.
             .env("POD_NAME", &self.pod)
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
-            .args(["--service-port", &self.port.to_string()]);
+            .args(["--service-port", &self.service_port.to_string()]);
         command
     }
 

@@ -5,6 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+// The cases that have to hold.
+mod cases;
+// Which test holds which.
+mod coverage;
+
 /// Above this a file splits, or its first lines say why not.
 const LONGEST_FILE: usize = 400;
 

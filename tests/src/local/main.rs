@@ -1,4 +1,5 @@
-//! `make up`, `make down` and `make demo`: a cluster in `.local` that stays up when the command has ended.
+//! `make up`, `make down` and `make demo`: a cluster in `.local` that stays up when the command has ended. `make soak` has one
+//! of its own, which does not.
 
 // Starts it in the background, and says what is there.
 mod up;
@@ -8,6 +9,8 @@ mod supervise;
 mod down;
 // Plays an incident in it.
 mod demo;
+// Looks for a long time.
+mod soak;
 // Where its files lie.
 mod place;
 
@@ -43,6 +46,11 @@ enum Command {
     Demo,
     /// Build what a cluster is made of, where it is missing; says what it builds, which tests cannot
     Build,
+    /// Look for a long time for what no test thought of
+    Soak {
+        #[command(subcommand)]
+        what: soak::Soak,
+    },
     /// Serve again what the cluster of a failed test had stored, until Ctrl-C
     Look {
         /// The directory that the test named
@@ -67,6 +75,7 @@ fn main() -> ExitCode {
         Command::Down => down::down(&place),
         Command::Demo => demo::demo(&place),
         Command::Build => Setup::new("build").flux().webhook().build(),
+        Command::Soak { what } => soak::soak(&what),
         Command::Look { kept } => supervise::look(&kept),
         Command::Supervise { bare } => supervise::supervise(&place, bare),
     });
