@@ -12,6 +12,11 @@ use breakglass::write::{Object, Requester, Resource, Verb, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use fields::Fields;
+
+// A struct from an object, and from nothing else.
+mod fields;
+
 /// The one version of the API that is spoken.
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
@@ -19,8 +24,9 @@ const KIND: &str = "AdmissionReview";
 /// The longest uid. The API server sends 36 characters; more is no review of its.
 const UID_LIMIT: usize = 256;
 
-/// A client shows a warning of at most this many characters whole (apiserver pkg/warning).
-const WARNING_LIMIT: usize = 256;
+/// A client shows a warning of at most this many characters whole (apiserver pkg/warning); what is wrong with a review needs
+/// no more, either.
+const TEXT_LIMIT: usize = 256;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,15 +36,15 @@ struct Review<'a> {
     #[serde(borrow)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
-    request: Option<Request<'a>>,
+    request: Option<Fields<Request<'a>>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Request<'a> {
     uid: String,
-    kind: Kind,
-    resource: Plural,
+    kind: Fields<Kind>,
+    resource: Fields<Plural>,
     #[serde(default)]
     sub_resource: String,
     #[serde(default)]
@@ -47,7 +53,7 @@ struct Request<'a> {
     namespace: String,
     #[serde(borrow)]
     operation: Cow<'a, str>,
-    user_info: UserInfo,
+    user_info: Fields<UserInfo>,
     #[serde(borrow, default)]
     object: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -122,12 +128,12 @@ pub struct Asked<'a> {
 /// # Errors
 /// Every way in which the bytes are no review.
 pub fn read(bytes: &[u8]) -> Result<Asked<'_>, Malformed> {
-    let review: Review<'_> = serde_json::from_slice(bytes).map_err(Malformed::Shape)?;
+    let Fields(review): Fields<Review<'_>> = serde_json::from_slice(bytes).map_err(Malformed::Shape)?;
     if review.api_version != API_VERSION || review.kind != KIND {
-        let (api_version, kind) = (review.api_version.into_owned(), review.kind.into_owned());
+        let (api_version, kind) = (clip(&review.api_version), clip(&review.kind));
         return Err(Malformed::Version { api_version, kind });
     }
-    let request = review.request.ok_or(Malformed::NoRequest)?;
+    let Fields(request) = review.request.ok_or(Malformed::NoRequest)?;
     if request.uid.is_empty() || request.uid.len() > UID_LIMIT {
         return Err(Malformed::Uid);
     }
@@ -136,7 +142,7 @@ pub fn read(bytes: &[u8]) -> Result<Asked<'_>, Malformed> {
         "UPDATE" => Verb::Update,
         "DELETE" => Verb::Delete,
         "CONNECT" => Verb::Connect,
-        other => return Err(Malformed::Operation(other.to_owned())),
+        other => return Err(Malformed::Operation(clip(other))),
     };
     let after = request.object.filter(|_| verb != Verb::Delete).map(Object::new);
     let before = request.old_object.map(Object::new);
@@ -148,14 +154,15 @@ pub fn read(bytes: &[u8]) -> Result<Asked<'_>, Malformed> {
         .unwrap_or_default();
     let eviction = verb == Verb::Create && request.sub_resource == "eviction";
     let dry_run = request.dry_run.unwrap_or(false) || (eviction && after.as_ref().is_some_and(is_rehearsed));
-    let UserInfo { username, uid, groups, extra } = request.user_info;
+    let (Fields(resource), Fields(kind)) = (request.resource, request.kind);
+    let Fields(UserInfo { username, uid, groups, extra }) = request.user_info;
     let write = Write {
         verb,
         resource: Resource {
-            group: request.resource.group,
-            version: request.resource.version,
-            plural: request.resource.resource,
-            kind: request.kind.kind,
+            group: resource.group,
+            version: resource.version,
+            plural: resource.resource,
+            kind: kind.kind,
             subresource: Some(request.sub_resource).filter(|name| !name.is_empty()),
         },
         namespace: Some(request.namespace).filter(|name| !name.is_empty()),
@@ -282,10 +289,10 @@ impl Answer {
 }
 
 fn clip(text: &str) -> String {
-    if text.chars().count() <= WARNING_LIMIT {
+    if text.chars().count() <= TEXT_LIMIT {
         return text.to_owned();
     }
-    text.chars().take(WARNING_LIMIT - 1).chain(['…']).collect()
+    text.chars().take(TEXT_LIMIT - 1).chain(['…']).collect()
 }
 
 #[derive(Serialize)]

@@ -57,6 +57,34 @@ fn what_is_no_review_is_malformed_and_never_a_panic() {
 }
 
 #[test]
+fn an_array_is_nobody_and_no_resource() {
+    let everybody = json!(["system:apiserver", "u", ["system:masters"], {}]);
+    type Change = fn(&mut Value, Value);
+    let cases: [(&str, Change, Value); 4] = [
+        ("userInfo", |review, array| review["request"]["userInfo"] = array, everybody),
+        ("resource", |review, array| review["request"]["resource"] = array, json!(["", "v1", "configmaps"])),
+        ("kind", |review, array| review["request"]["kind"] = array, json!(["ConfigMap"])),
+        ("request", |review, array| review["request"] = array, json!(["u-1", {"kind": "ConfigMap"}])),
+    ];
+    for (what, change, array) in cases {
+        let error = read(&review(|review| change(review, array))).unwrap_err().to_string();
+        assert!(error.contains("expected an object"), "{what}: {error}");
+    }
+    assert!(read(br#"["admission.k8s.io/v1", "AdmissionReview", null]"#).is_err());
+}
+
+#[test]
+fn what_is_wrong_is_said_in_few_words() {
+    for field in ["operation", "apiVersion"] {
+        let bytes = review(|review| {
+            let place = if field == "operation" { &mut review["request"] } else { review };
+            place[field] = json!("x".repeat(100_000));
+        });
+        assert!(read(&bytes).unwrap_err().to_string().len() < 2 * TEXT_LIMIT, "{field}");
+    }
+}
+
+#[test]
 fn depth_does_not_matter() {
     let text = String::from_utf8(review(|_| {})).unwrap();
     let deep = format!("{{\"x\":{}1{},\"metadata\":{{\"name\":\"a\"}}}}", "[".repeat(9_999), "]".repeat(9_999));
@@ -73,7 +101,7 @@ fn an_answer_is_what_the_api_server_reads() {
     answer.warnings.push("ü".repeat(1_000));
     answer.patch.push(TokenStep::set("/spec/user", "alice"));
     let allowed: Value = serde_json::from_slice(&answer.write("u-1").unwrap()).unwrap();
-    assert_eq!(allowed["response"]["warnings"][0].as_str().unwrap().chars().count(), WARNING_LIMIT);
+    assert_eq!(allowed["response"]["warnings"][0].as_str().unwrap().chars().count(), TEXT_LIMIT);
     let patch = base64::engine::general_purpose::STANDARD.decode(allowed["response"]["patch"].as_str().unwrap());
     let patch: Value = serde_json::from_slice(&patch.unwrap()).unwrap();
     assert_eq!(patch, json!([{"op": "add", "path": "/spec/user", "value": "alice"}]));
