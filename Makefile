@@ -18,6 +18,8 @@ test: programs ## every test: the fast ones, then those against a real control p
 
 soak: programs ## look for a write to prod that gets around the gate, for a quarter of an hour (SECONDS=…, SEED=…)
 	@$(local) soak bypass $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+	@seed=$(or $(SEED),$$(date +%s)); echo "the seed of the properties is $$seed"; \
+	PROPTEST_RNG_SEED=$$seed PROPTEST_CASES=20000 cargo test --locked --quiet --package breakglass --lib
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is not installed: the parsers are not fuzzed"; exit 0; }; \
 	for target in review patch diff; do cargo fuzz run -s none $$target -- -max_total_time=60 || exit 1; done
 
