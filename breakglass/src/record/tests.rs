@@ -11,6 +11,10 @@ fn raw(value: &Value) -> Box<RawValue> {
 }
 
 fn recorded(kind: &str, before: Option<&Value>, after: Option<&Value>) -> BreakglassChange {
+    recorded_by("kubectl", kind, before, after)
+}
+
+fn recorded_by(manager: &str, kind: &str, before: Option<&Value>, after: Option<&Value>) -> BreakglassChange {
     let (before, after) = (before.map(raw), after.map(raw));
     let rules = Rules::built_in().unwrap();
     let token: BreakglassToken = serde_json::from_value(json!({
@@ -39,7 +43,7 @@ fn recorded(kind: &str, before: Option<&Value>, after: Option<&Value>) -> Breakg
         before: before.as_deref().map(Object::new),
         after: after.as_deref().map(Object::new),
         dry_run: false,
-        manager: "kubectl".to_owned(),
+        manager: manager.to_owned(),
     };
     let circumstances = Circumstances {
         token: &token,
@@ -96,6 +100,22 @@ fn a_secret_is_not_in_its_record() {
 }
 
 #[test]
+fn what_is_as_large_and_as_deep_as_can_be_kept_is_kept() {
+    let of = |bytes: usize| recorded("ConfigMap", None, Some(&object(json!({"k": "x".repeat(bytes)})))).spec;
+    // `null`, the body before a create, counts too.
+    let rest = "null".len() + serde_json::to_string(&of(0).patch).unwrap().len();
+    let fits = BODY_LIMIT - rest;
+    assert!(!of(fits).truncated && of(fits + 1).truncated);
+    for (deep, expected) in
+        [(DEPTH_LIMIT - 1, true), (DEPTH_LIMIT, true), (DEPTH_LIMIT + 1, false), (DEPTH_LIMIT + 2, false)]
+    {
+        let text = format!("{{\"x\":{}1{}}}", "[".repeat(deep - 1), "]".repeat(deep - 1));
+        let object: Box<RawValue> = serde_json::from_str(&text).unwrap();
+        assert_eq!(body(&Object::new(&object), &[], &Key::new([7; 32]), false).is_some(), expected, "{deep}");
+    }
+}
+
+#[test]
 fn what_is_too_large_or_too_deep_is_hashed_and_says_so() {
     let large = object(json!({"k": "x".repeat(BODY_LIMIT)}));
     let change = recorded("ConfigMap", Some(&large), Some(&object(json!({"k": "small"}))));
@@ -110,4 +130,52 @@ fn what_is_too_large_or_too_deep_is_hashed_and_says_so() {
     {
         assert_eq!(depth(text), expected, "{text}");
     }
+}
+
+/// A write to a subresource carries its own kind; the record names the object.
+#[test]
+fn a_record_names_the_object_that_is_written_to() {
+    for (group, plural, subresource, namespace, expected) in [
+        ("", "pods", Some("eviction"), Some("prod"), ("Pod", Some("prod"))),
+        ("", "services", Some("status"), Some("prod"), ("Service", Some("prod"))),
+        ("", "namespaces", Some("finalize"), Some("prod"), ("Namespace", None)),
+        ("", "namespaces", None, Some("prod"), ("Sent", None)),
+        ("", "replicationcontrollers", Some("scale"), Some("prod"), ("ReplicationController", Some("prod"))),
+        ("apps", "deployments", Some("scale"), Some("prod"), ("Deployment", Some("prod"))),
+        ("apps", "replicasets", Some("scale"), Some("prod"), ("ReplicaSet", Some("prod"))),
+        ("apps", "statefulsets", Some("scale"), Some("prod"), ("StatefulSet", Some("prod"))),
+        ("", "serviceaccounts", Some("token"), Some("prod"), ("ServiceAccount", Some("prod"))),
+        ("", "nodes", Some("status"), None, ("Node", None)),
+        ("", "nodes", None, None, ("Sent", None)),
+        ("apps", "pods", Some("scale"), Some("prod"), ("Sent", Some("prod"))),
+        ("example.com", "gadgets", Some("scale"), Some("prod"), ("Sent", Some("prod"))),
+    ] {
+        let write = Write {
+            verb: Verb::Update,
+            resource: Resource {
+                group: group.to_owned(),
+                plural: plural.to_owned(),
+                kind: "Sent".to_owned(),
+                subresource: subresource.map(str::to_owned),
+                ..Resource::default()
+            },
+            namespace: namespace.map(str::to_owned),
+            name: "a".to_owned(),
+            requester: Requester::default(),
+            before: None,
+            after: None,
+            dry_run: false,
+            manager: String::new(),
+        };
+        let target = target(&write);
+        let said = (target.kind.as_str(), target.namespace.as_deref());
+        assert_eq!(said, expected, "{group} {plural} {subresource:?}");
+    }
+}
+
+#[test]
+fn a_record_names_no_manager_where_there_is_none() {
+    let manager = |manager: &str| recorded_by(manager, "ConfigMap", None, Some(&object(json!({})))).spec.manager;
+    assert_eq!(manager(""), None);
+    assert_eq!(manager("kubectl"), Some("kubectl".to_owned()));
 }

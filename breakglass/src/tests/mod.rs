@@ -16,6 +16,8 @@ use crate::writer::CREDENTIAL_ID;
 mod cover;
 // What robots write all the time.
 mod robots;
+// When a stamp is of this request, and when it is false.
+mod mark;
 // What becomes of our keys.
 mod keys;
 // What stands in a record.
