@@ -259,6 +259,25 @@ mod tests {
     }
 
     #[test]
+    fn a_history_is_followed_so_far_and_no_further() {
+        struct Endless;
+        impl History for Endless {
+            fn link(&self, name: &str) -> Option<Link> {
+                let follows = name.parse::<usize>().ok()?.checked_sub(1).map(|earlier| earlier.to_string());
+                Some(Link { follows, attempt: None })
+            }
+
+            fn is_followed(&self, _: &str) -> bool {
+                false
+            }
+        }
+        let newest = CHAIN_LIMIT.to_string();
+        assert!(matches!(since(Some(&newest), Some("0"), &Endless), Way::Back(links) if links.len() == CHAIN_LIMIT));
+        let one_more = (CHAIN_LIMIT + 1).to_string();
+        assert!(matches!(since(Some(&one_more), Some("0"), &Endless), Way::Unknown));
+    }
+
+    #[test]
     fn what_goes_has_landed_when_it_is_gone() {
         let ledger = Ledger(BTreeMap::from([("me", (None, "1"))]));
         for operation in ["Delete", "Evict"] {
@@ -313,6 +332,10 @@ mod tests {
             let expected = if landed { [Fate::Landed; 2] } else { [Fate::Open, Fate::Never] };
             assert_eq!(told(&ledger, "me", &below, live), expected, "{body}");
         }
+        // What happens in other fields meanwhile is no sign that it did not land.
+        let beside = json!({"spec": {"e": [1]}, "status": {"turned": "meanwhile"}});
+        let live = Live::Present { uid: "u", leaving: false, change: Some("me"), body: Some(&beside) };
+        assert_eq!(told(&ledger, "me", &below, live), [Fate::Landed; 2]);
         for unseen in [change("Exec", json!({})), change("Create", json!({"subresource": "token", "before": null}))] {
             assert_eq!(told(&ledger, "me", &unseen, Live::Absent), [Fate::Landed; 2]);
         }

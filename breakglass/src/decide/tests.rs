@@ -184,6 +184,21 @@ fn approval_is_somebody_elses() {
 }
 
 #[test]
+fn a_token_that_waits_says_for_whom() {
+    let tokens = [token("inc-123-aaaaa")];
+    for (approvers, waits) in [
+        (json!({"groups": ["approvers", "leads"]}), "waits for approval by approvers, leads"),
+        (json!({}), "waits for approval, and the policy names nobody who may give it"),
+    ] {
+        let rules = rules(json!({"environments": [{"name": "prod", "namespaces": ["prod"], "writes": "RequireToken",
+            "token": {"approval": {"mode": "Before", "within": "15m", "approvers": approvers}}}]}));
+        let write = write_to(Some("prod"));
+        let Decision::Refuse(refusal) = decided(&write, &rules, &tokens) else { panic!("not refused") };
+        assert_eq!(refusal.reason(), format!("{ASKS}, and inc-123-aaaaa {waits}"));
+    }
+}
+
+#[test]
 fn every_gate_mode_and_dry_run_has_its_decision() {
     for (gate, mode, dry_run, with_token, expected) in [
         ("RequireToken", "Enforce", false, false, "Refuse"),
