@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use breakglass::api::{BreakglassChange, ChangePhase, Operation, Outcome, Timestamp};
 use breakglass::fate::{Fate, History, Link, Live, fate, leaves_no_stamp};
 use breakglass::record::{ATTEMPT, FOLLOWS, without_noise};
@@ -26,6 +26,9 @@ use crate::turn::Turn;
 /// When the replica that let a write in looks for it, in milliseconds after its answer: soon, since people look soon, and
 /// then ever more seldom, since what is not there after seconds was refused by somebody else.
 const LOOKS: [u64; 8] = [5, 15, 40, 100, 200, 400, 800, 1_600];
+
+/// How often what is known of a write is written down where others write to the record: a look of our own, a verdict, a label.
+const TRIES: usize = 5;
 
 /// How many writes are looked for at the same time. Beyond, the leader finds them a little later.
 const AT_ONCE: usize = 64;
@@ -72,6 +75,7 @@ impl Follower {
     }
 
     async fn watch(&self, change: &BreakglassChange, turn: Option<Turn>) -> Result<()> {
+        let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
         let mut turn = turn;
         let mut change = change.clone();
         for (look, pause) in LOOKS.into_iter().enumerate() {
@@ -86,7 +90,13 @@ impl Follower {
                 return self.settle(&change, fate).await;
             }
             if look == 2 {
-                change = self.say(&change, ChangePhase::Admitted).await?;
+                change = match self.say(&change, ChangePhase::Admitted).await? {
+                    Some(written) => written,
+                    None => match changes.get_opt(&change.name_any()).await.map_err(said)? {
+                        Some(now) => now,
+                        None => return Ok(()),
+                    },
+                };
             }
         }
         Ok(())
@@ -159,15 +169,25 @@ impl Follower {
         if spec.operation == Operation::Scale && found.is_some() {
             // The scale itself carries no stamp: its parent does, once the scale is seen.
             let parent = Parent::of_change(change);
-            let scaled = parent::scaled(client, &parent).await?;
-            // Asked after the scale was looked at, which may be that of the next attempt.
-            if lost() {
-                return Ok(Fate::Retried);
-            }
-            if let Some(scaled) = scaled
-                && parent::stamp(client, scaled, Some(change)).await?
-            {
-                return Ok(Fate::Landed);
+            let mut seen = false;
+            // Its controller writes to the parent at the same moment: then at once again, before somebody scales once more.
+            for _ in 0..TRIES {
+                let scaled = parent::scaled(client, &parent).await?;
+                // Asked after the scale was looked at, which may be that of the next attempt.
+                if lost() {
+                    return Ok(Fate::Retried);
+                }
+                let Some(scaled) = scaled else {
+                    // Seen a moment ago: between two looks somebody wrote to the parent once more.
+                    if seen {
+                        continue;
+                    }
+                    break;
+                };
+                if parent::stamp(client, scaled, Some(change)).await? {
+                    return Ok(Fate::Landed);
+                }
+                seen = true;
             }
         }
         Ok(fate)
@@ -188,28 +208,50 @@ impl Follower {
         fate(&change.name_any(), &change.spec, &me, live, &*self.cluster as &dyn History, age)
     }
 
+    /// Writes down what became of a write. Whoever writes to the record meanwhile does not undo what is known: an object may
+    /// show that a write landed for a moment only, until the next one.
     async fn settle(&self, change: &BreakglassChange, fate: Fate) -> Result<()> {
+        let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
+        let mut change = change.clone();
+        for _ in 0..TRIES {
+            if self.try_to_settle(&change, fate).await? {
+                return Ok(());
+            }
+            let name = change.name_any();
+            let Some(now) = changes.get_opt(&name).await.map_err(said).context("reading the change again")? else {
+                return Ok(());
+            };
+            change = now;
+        }
+        bail!("others kept writing to the change; it is looked at again")
+    }
+
+    /// Whether it is written down; not, where somebody else wrote first.
+    async fn try_to_settle(&self, change: &BreakglassChange, fate: Fate) -> Result<bool> {
         let phase = change.status.as_ref().and_then(|status| status.phase);
         if !matches!(phase, None | Some(ChangePhase::Admitted)) {
             // Somebody was faster; the label may still say otherwise.
             let state = if phase == Some(ChangePhase::Settled) { State::Settled } else { State::Pending };
-            return self.label(&change.name_any(), state).await;
+            return self.label(&change.name_any(), state).await.map(|()| true);
         }
         match fate {
-            Fate::Open => Ok(()),
+            Fate::Open => Ok(true),
             Fate::Never => self.close(change, Outcome::NeverLanded).await,
-            Fate::Retried => self.forget(change).await,
+            Fate::Retried => self.forget(change).await.map(|()| true),
             Fate::Landed if change.spec.undoes.is_empty() => {
-                self.say(change, ChangePhase::Pending).await?;
-                self.label(&change.name_any(), State::Pending).await
+                if self.say(change, ChangePhase::Pending).await?.is_none() {
+                    return Ok(false);
+                }
+                self.label(&change.name_any(), State::Pending).await.map(|()| true)
             }
             Fate::Landed => {
                 let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
                 for name in &change.spec.undoes {
-                    if let Some(undone) =
-                        changes.get_opt(name).await.map_err(said).context("reading what was undone")?
+                    let undone = changes.get_opt(name).await.map_err(said).context("reading what was undone")?;
+                    if let Some(undone) = undone
+                        && !self.close(&undone, Outcome::Undone).await?
                     {
-                        self.close(&undone, Outcome::Undone).await?;
+                        return Ok(false);
                     }
                 }
                 self.close(change, Outcome::Undone).await
@@ -229,26 +271,33 @@ impl Follower {
         }
     }
 
-    async fn close(&self, change: &BreakglassChange, outcome: Outcome) -> Result<()> {
+    /// Whether it is closed; not, where somebody else wrote first.
+    async fn close(&self, change: &BreakglassChange, outcome: Outcome) -> Result<bool> {
         if change.status.as_ref().is_some_and(|status| status.phase == Some(ChangePhase::Settled)) {
-            return Ok(());
+            return Ok(true);
         }
         let at = Timestamp::new((self.clock)());
         let status = json!({"phase": ChangePhase::Settled, "outcome": outcome, "settledAt": at});
-        self.write_status(change, status).await?;
-        self.label(&change.name_any(), State::Settled).await
+        if self.write_status(change, status).await?.is_none() {
+            return Ok(false);
+        }
+        self.label(&change.name_any(), State::Settled).await.map(|()| true)
     }
 
-    async fn say(&self, change: &BreakglassChange, phase: ChangePhase) -> Result<BreakglassChange> {
+    async fn say(&self, change: &BreakglassChange, phase: ChangePhase) -> Result<Option<BreakglassChange>> {
         self.write_status(change, json!({"phase": phase})).await
     }
 
-    /// Conditional on what was read: a verdict that is being written at this moment stays.
-    async fn write_status(&self, change: &BreakglassChange, status: Value) -> Result<BreakglassChange> {
+    /// Conditional on what was read: a verdict that is being written at this moment stays, and nothing is written.
+    async fn write_status(&self, change: &BreakglassChange, status: Value) -> Result<Option<BreakglassChange>> {
         let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
         let patch = json!({"metadata": {"resourceVersion": change.resource_version()}, "status": status});
         let written = changes.patch_status(&change.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await;
-        written.map_err(said).context("writing the status of a change")
+        match written {
+            Ok(written) => Ok(Some(written)),
+            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(None),
+            Err(error) => Err(said(error)).context("writing the status of a change"),
+        }
     }
 
     async fn label(&self, name: &str, state: State) -> Result<()> {
