@@ -73,7 +73,7 @@ fn help_and_version_are_data() {
     assert_eq!((code, said.as_str()), (0, ""));
     assert!(help.contains("Usage: kubectl breakglass"));
     let (code, version, said) = plugin(&["kubectl-breakglass", "version", "--client"]);
-    assert_eq!((code, version.as_str(), said.as_str()), (0, "Client Version: v0.1.0\n", ""));
+    assert_eq!((code, version.as_str(), said.as_str()), (0, "Client Version: v0.2.0\n", ""));
 }
 
 #[test]
