@@ -1,10 +1,13 @@
-//! The policy → the webhook configurations; keeps them so. Rendering is pure, the loop is the leader's.
+//! The policy → the webhook configurations; keeps them so. Rendering is `breakglass::register`, the loop is the leader's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use breakglass::register::render;
+pub use breakglass::register::{GATE_PATH, NAME, STAMP_PATH};
+
 use breakglass::rules::Rules;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -20,20 +23,8 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::said::said;
 
-// Which writes reach us, as CEL: the same names as in `writer`.
-mod conditions;
-// The webhooks themselves.
-mod render;
 #[cfg(test)]
 mod tests;
-
-/// The name of both configurations.
-pub const NAME: &str = "breakglass";
-
-/// The path of the mutating call.
-pub const STAMP_PATH: &str = "/stamp";
-/// The path of the validating call.
-pub const GATE_PATH: &str = "/gate";
 
 /// The label with the version of the webhook that rendered a configuration.
 const VERSION_LABEL: &str = "app.kubernetes.io/version";

@@ -4,9 +4,9 @@
 //! people and everything else stays open. The mutating call fails open everywhere: where it did not run, the gate finds no
 //! stamp and refuses.
 
-use breakglass::api::{ENVIRONMENT_LABEL, GROUP, Gate};
-use breakglass::engine;
-use breakglass::rules::Rules;
+use crate::api::{ENVIRONMENT_LABEL, GROUP, Gate};
+use crate::engine;
+use crate::rules::Rules;
 use k8s_openapi::api::admissionregistration::v1::{
     MatchCondition, MutatingWebhook, RuleWithOperations, ValidatingWebhook, WebhookClientConfig,
 };
@@ -25,7 +25,8 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// Everything: a star alone would leave out the subresources.
 const EVERYTHING: &str = "*/*";
 
-pub(super) fn mutating(rules: &Rules, calls: &WebhookClientConfig) -> Vec<MutatingWebhook> {
+/// The mutating webhooks: they stamp. `calls` is whom to call.
+pub fn mutating(rules: &Rules, calls: &WebhookClientConfig) -> Vec<MutatingWebhook> {
     let all = vec![rule(&["*"], &[EVERYTHING], &["CREATE", "UPDATE"], "*")];
     let own = vec![rule(&[GROUP], &["breakglasstokens", "breakglasstokens/status"], &["CREATE", "UPDATE"], "Cluster")];
     vec![
@@ -46,7 +47,8 @@ pub(super) fn mutating(rules: &Rules, calls: &WebhookClientConfig) -> Vec<Mutati
     ]
 }
 
-pub(super) fn validating(rules: &Rules, calls: &WebhookClientConfig, home: &str) -> Vec<ValidatingWebhook> {
+/// The validating webhooks: they refuse and record. `home` is the namespace that we live in.
+pub fn validating(rules: &Rules, calls: &WebhookClientConfig, home: &str) -> Vec<ValidatingWebhook> {
     let every = ["CREATE", "UPDATE", "DELETE", "CONNECT"];
     let namespaced = || vec![rule(&["*"], &[EVERYTHING], &every, "Namespaced")];
     let looked_at = || condition("is-looked-at", conditions::is_looked_at(rules));

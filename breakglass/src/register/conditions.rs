@@ -1,16 +1,16 @@
 //! Which writes reach us, as CEL that the API server evaluates. Robots are kept inside it: they never wait for us, and never
 //! stop because of us.
 //!
-//! The names are those of `breakglass::writer`, which takes the second look. A test evaluates both on a real API server.
+//! The names are those of `crate::writer`, which takes the second look. A test evaluates both on a real API server.
 
-use breakglass::api::{ENVIRONMENT_LABEL, GROUP, Gate, OVERRIDE_GROUP, Proof};
-use breakglass::cover::OUR_ROLES;
-use breakglass::rules::Rules;
-use breakglass::writer::{
+use crate::api::{ENVIRONMENT_LABEL, GROUP, Gate, OVERRIDE_GROUP, Proof};
+use crate::cover::OUR_ROLES;
+use crate::rules::Rules;
+use crate::writer::{
     API_SERVER, CLOUD_CONTROLLER_MANAGER, COMPONENTS, CONTROLLER_PREFIX, CONTROLLERS, CREDENTIAL_ID, MASTERS_GROUP,
     NODE_GROUP, NODE_PREFIX, POD_NAME, SERVICE_ACCOUNT_PREFIX, WEBHOOK_USER,
 };
-use breakglass::{engine, glob, stamp};
+use crate::{engine, glob, stamp};
 
 const USER: &str = "request.userInfo.username";
 
@@ -57,7 +57,7 @@ pub(super) fn is_engine_object(rules: &Rules) -> String {
 }
 
 /// True where an object carries a stamp that it did not have, and that a write without a token cannot have: see
-/// `breakglass::mark::is_false`.
+/// `crate::mark::is_false`.
 pub(super) fn is_stamped_falsely() -> String {
     let of = |side: &str, key: &str| {
         format!(
@@ -133,7 +133,7 @@ fn guarded_patterns(rules: &Rules) -> Vec<String> {
     guarded(rules).flat_map(|environment| environment.namespaces.clone()).collect()
 }
 
-fn guarded(rules: &Rules) -> impl Iterator<Item = &breakglass::api::Environment> {
+fn guarded(rules: &Rules) -> impl Iterator<Item = &crate::api::Environment> {
     rules
         .spec()
         .environments
@@ -153,7 +153,7 @@ fn unguarded_kinds() -> String {
     ])
 }
 
-/// A name alone proves nothing: see `breakglass::writer`.
+/// A name alone proves nothing: see `crate::writer`.
 fn control_plane() -> String {
     let controllers: Vec<String> = CONTROLLERS.iter().map(|name| format!("{CONTROLLER_PREFIX}{name}")).collect();
     let components = COMPONENTS.map(str::to_owned);
