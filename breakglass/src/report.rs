@@ -37,9 +37,6 @@ pub struct Report {
     /// For how many seconds each of its watches has been cut off from the API server, by what is watched; 0: not at all.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub watches: BTreeMap<String, i64>,
-    /// What it may not do of what it has to, each as `verb resource.group`; see the ClusterRole `breakglass-webhook`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub forbidden: Vec<String>,
     /// Records that could not be kept since it started; each write of them was refused.
     pub failed_records: u64,
     /// Repairs of the webhook configurations since it started.

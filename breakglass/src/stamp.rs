@@ -56,6 +56,12 @@ impl State {
             Self::Settled => "settled",
         }
     }
+
+    /// The state that this value of the label says; `None` where it is none of ours.
+    pub fn of(value: &str) -> Option<Self> {
+        let all = [Self::Pending, Self::Deferred, Self::Accepted, Self::Noted, Self::Admitted, Self::Settled];
+        all.into_iter().find(|state| state.as_str() == value)
+    }
 }
 
 /// What a write under a token says besides who, when and how.

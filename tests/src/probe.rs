@@ -29,6 +29,19 @@ pub fn http(port: u16, path: &str) -> Result<(), String> {
     expect_200(connect(port)?, path)
 }
 
+/// The body of `http://127.0.0.1:<port><path>`, whatever the status.
+///
+/// # Errors
+/// When nobody answers.
+pub fn page(port: u16, path: &str) -> Result<String, String> {
+    let mut stream = connect(port)?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(|error| format!("asking for {path}: {error}"))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(|error| format!("{path}: {error}"))?;
+    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).ok_or_else(|| format!("{path}: {answer}"))
+}
+
 /// Whether `https://127.0.0.1:<port><path>` answers 200, whatever certificate it shows.
 ///
 /// # Errors

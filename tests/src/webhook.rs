@@ -35,9 +35,12 @@ pub struct Webhook {
     kubeconfig: PathBuf,
     pod: String,
     port: u16,
+    metrics_port: u16,
     /// The port that the API server asks, which is that of the first replica.
     service_port: u16,
     log: Option<String>,
+    /// Flags beside those that say where it is.
+    more: Vec<String>,
     group: Arc<Group>,
     alice: Kubectl,
     process: Mutex<Option<Process>>,
@@ -70,8 +73,10 @@ pub(crate) fn install(program: &Path, site: Site<'_>, config: &Kubeconfig) -> Re
         kubeconfig,
         pod,
         port,
+        metrics_port: probe::free_port()?,
         service_port: port,
         log: site.log,
+        more: Vec::new(),
         group: Arc::clone(site.group),
         alice: site.alice,
         process: Mutex::new(None),
@@ -115,6 +120,26 @@ impl Webhook {
         self.port
     }
 
+    /// The port on which it serves metrics, without TLS.
+    #[must_use]
+    pub fn metrics_port(&self) -> u16 {
+        self.metrics_port
+    }
+
+    /// What `/metrics` says.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn metrics(&self) -> Result<String, String> {
+        probe::page(self.metrics_port, "/metrics")
+    }
+
+    /// The same with more flags, not started yet. This one has to be stopped first.
+    #[must_use]
+    pub fn with_flags(self, flags: &[&str]) -> Self {
+        Self { more: flags.iter().map(|&flag| flag.to_owned()).collect(), ..self }
+    }
+
     /// A second replica beside this one: another Pod of the Deployment, on a port of its own, ready. It reaches the API
     /// server at `url`; the API server goes on asking this one.
     ///
@@ -147,8 +172,10 @@ impl Webhook {
             kubeconfig,
             pod,
             port,
+            metrics_port: probe::free_port()?,
             service_port: self.service_port,
             log: self.log.clone(),
+            more: self.more.clone(),
             group: Arc::clone(&self.group),
             alice: self.alice.clone(),
             process: Mutex::new(None),
@@ -228,7 +255,9 @@ impl Webhook {
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
-            .args(["--service-port", &self.service_port.to_string()]);
+            .args(["--metrics-listen", &format!("127.0.0.1:{}", self.metrics_port)])
+            .args(["--service-port", &self.service_port.to_string()])
+            .args(&self.more);
         command
     }
 

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use breakglass::api::{BreakglassChange, BreakglassToken, Mode, Operation, Timestamp};
-use breakglass::decide::{Decision, Known, decide};
+use breakglass::api::{BreakglassChange, Mode, Operation, Timestamp};
+use breakglass::decide::Decision;
 use breakglass::mark::{self, Ink, Past};
 use breakglass::patch::patch;
 use breakglass::record::{self, ATTEMPT, Circumstances, record};
@@ -16,15 +16,18 @@ use breakglass::rules::Rules;
 use breakglass::seal::{self, Claim, Key};
 use breakglass::stamp::{self, Stamp};
 use breakglass::write::{Object, Resource, Verb, Write};
-use breakglass::writer::{Writer, classify};
+use breakglass::writer::Writer;
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
 use serde_json::value::RawValue;
 
 use crate::cluster::{Cluster, DefinitionGone};
 use crate::follow::Follower;
+use crate::metrics::Metrics;
+use crate::notice::{Kind, Notice, Notices};
 use crate::parent::{self, Parent};
 use crate::review::{Answer, Patch};
+use crate::scene::Scene;
 use crate::turn::{Intent, Turns};
 use crate::{advise, ledger, past};
 
@@ -35,6 +38,8 @@ pub struct Outcome {
     pub answer: Answer,
     /// Who wrote.
     pub writer: Writer,
+    /// The environment's name; empty where nobody had to know.
+    pub environment: String,
     /// The decision in a word.
     pub decision: &'static str,
     /// The reason in a word; empty where the decision needs none.
@@ -69,6 +74,10 @@ pub struct Admission {
     pub follower: Arc<Follower>,
     /// Who writes to an object next.
     pub turns: Turns,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Tells whoever looks.
+    pub notices: Notices,
 }
 
 impl Admission {
@@ -94,7 +103,7 @@ impl Admission {
                 parent::stamp_later(self.cluster.client().clone(), parent);
             }
         }
-        Ok(scene.outcome(answer, &decision))
+        Ok(scene.outcome(write, answer, &decision))
     }
 
     /// The validating call: refuses, or keeps the record and lets in.
@@ -107,6 +116,7 @@ impl Admission {
             Some(words) => Ok(Outcome {
                 answer: Answer::refuse(words),
                 writer: Writer::Direct,
+                environment: String::new(),
                 decision: "Refuse",
                 why: "DefinitionGone",
             }),
@@ -147,7 +157,7 @@ impl Admission {
                 self.admit(write, circumstances, scene.now).await?
             }
         };
-        Ok(scene.outcome(answer, &decision))
+        Ok(scene.outcome(write, answer, &decision))
     }
 
     /// Lets a write in under a token: on the record, or not at all.
@@ -196,6 +206,9 @@ impl Admission {
             Ok(change) => change,
             Err(error) => {
                 tracing::error!("keeping the record {name}: {error:#}");
+                self.metrics.records_failed.inc();
+                let text = format!("a write under this token was refused, because its record was not kept: {error:#}");
+                self.notices.say(Notice::about(token, Kind::Warning, "RecordFailed", text));
                 return Ok(Answer::refuse(format!(
                     "this write is not let in, because its record cannot be kept: {error:#}. Try again; if it stays so: \
                      kubectl get breakglasschanges"
@@ -279,111 +292,4 @@ fn noted(write: &Write<'_>) -> BTreeMap<&'static str, String> {
 /// A line each: clients cut long ones off, and the last is the command.
 fn warn<const N: usize>(lines: [String; N]) -> Answer {
     Answer { warnings: lines.into(), ..Answer::allow() }
-}
-
-/// Everything that one decision rests on.
-struct Scene {
-    rules: Arc<Rules>,
-    labels: BTreeMap<String, String>,
-    writer: Writer,
-    tokens: Vec<BreakglassToken>,
-    /// Whether `tokens` is what the API server has now, and not what the watch has told.
-    live: bool,
-    now: DateTime<Utc>,
-}
-
-impl Scene {
-    async fn load(admission: &Admission, write: &Write<'_>) -> Result<Self, Unavailable> {
-        let cluster = &admission.cluster;
-        let rules = cluster.rules();
-        let writer = classify(write, &rules);
-        let labels = match (&writer, &write.namespace) {
-            // A Namespace whose name is still to be made has none yet.
-            (Writer::Direct, Some(namespace)) if !namespace.is_empty() => cluster.namespace_labels(namespace).await?,
-            _ => BTreeMap::new(),
-        };
-        let tokens = cluster.tokens_of(&write.requester.user);
-        let now = (admission.clock)();
-        let mut scene = Self { rules, labels, writer, tokens, live: false, now };
-        // A token that was opened a moment ago may not have reached the watch yet.
-        if matches!(scene.decide(write), Decision::Refuse(_) | Decision::Rehearse(_) | Decision::Tolerate(_)) {
-            scene.look_up(admission, write).await?;
-        }
-        Ok(scene)
-    }
-
-    /// The API server asks the gate about what is guarded as far as it knows. Where we would say that no token is needed, it
-    /// may have heard of a label that we have not.
-    async fn doubt(&mut self, admission: &Admission, write: &Write<'_>) -> Result<(), Unavailable> {
-        let Some(namespace) = write.namespace.as_ref().filter(|name| !name.is_empty()) else { return Ok(()) };
-        if self.writer != Writer::Direct || !matches!(self.decide(write), Decision::Note | Decision::Leave) {
-            return Ok(());
-        }
-        self.labels = admission.cluster.live_namespace_labels(namespace).await?;
-        if matches!(self.decide(write), Decision::Refuse(_) | Decision::Rehearse(_) | Decision::Tolerate(_)) {
-            self.look_up(admission, write).await?;
-        }
-        Ok(())
-    }
-
-    /// Makes sure that the token which would let the write in is still what the watch told. One that was closed a moment
-    /// ago lets nothing in, on any replica.
-    async fn confirm(&mut self, admission: &Admission, write: &Write<'_>) -> Result<(), Unavailable> {
-        let keys = stamp::Keys::of_object(write.after.as_ref());
-        if let Some(named) = keys.annotation(stamp::TOKEN) {
-            // Another replica may have stamped under a token that was opened a moment ago.
-            if !self.live && !self.tokens.iter().any(|token| token.name_any() == named) {
-                self.look_up(admission, write).await?;
-            }
-            self.prefer(named, write);
-        }
-        if self.live {
-            return Ok(());
-        }
-        let Decision::Admit { token, .. } = self.decide(write) else { return Ok(()) };
-        let known = (token.name_any(), token.uid());
-        match admission.cluster.live_token(&known.0).await? {
-            Some(token) if token.uid() == known.1 => {
-                self.tokens = vec![token];
-                if !matches!(self.decide(write), Decision::Admit { .. }) {
-                    self.look_up(admission, write).await?;
-                }
-                Ok(())
-            }
-            _ => self.look_up(admission, write).await,
-        }
-    }
-
-    /// Decides by the token that the stamp names, where that one lets the write in: a newer one would not fit the stamp.
-    fn prefer(&mut self, named: &str, write: &Write<'_>) {
-        let Some(token) = self.tokens.iter().find(|token| token.name_any() == named).cloned() else { return };
-        let all = std::mem::replace(&mut self.tokens, vec![token]);
-        if !matches!(self.decide(write), Decision::Admit { .. }) {
-            self.tokens = all;
-        }
-    }
-
-    async fn look_up(&mut self, admission: &Admission, write: &Write<'_>) -> Result<(), Unavailable> {
-        self.tokens = admission.cluster.live_tokens_of(&write.requester.user).await?;
-        self.live = true;
-        Ok(())
-    }
-
-    fn decide(&self, write: &Write<'_>) -> Decision<'_> {
-        let known = Known { rules: &self.rules, namespace_labels: &self.labels, tokens: &self.tokens, now: self.now };
-        decide(write, &self.writer, known)
-    }
-
-    fn outcome(&self, answer: Answer, decision: &Decision<'_>) -> Outcome {
-        let why = match decision {
-            Decision::Refuse(refusal) | Decision::Rehearse(refusal) | Decision::Tolerate(refusal) => {
-                refusal.why.as_str()
-            }
-            // Not refused by the decision: the stamp was missing, or the record could not be kept.
-            Decision::Admit { .. } if answer.refusal.is_some() => "NotRecorded",
-            Decision::Admit { .. } | Decision::Pass | Decision::Leave | Decision::Note => "",
-        };
-        let decision = if answer.refusal.is_some() { "Refuse" } else { decision.as_str() };
-        Outcome { answer, writer: self.writer.clone(), decision, why }
-    }
 }

@@ -4,7 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+
+/// Who makes the certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Source {
+    /// The webhook makes its own CA and leaf, and renews them
+    Own,
+    /// cert-manager does, into the same Secret, and puts its CA into the webhook configurations
+    CertManager,
+}
 
 /// Stamp direct writes, refuse prod writes without a break-glass token, record what is let in
 #[derive(Clone, Debug, Parser)]
@@ -13,6 +22,9 @@ pub struct Config {
     /// Address to serve HTTPS on
     #[arg(long, default_value = "0.0.0.0:8443", value_name = "ADDRESS")]
     pub listen: SocketAddr,
+    /// Address to serve /metrics, /livez and /readyz on, without TLS
+    #[arg(long, default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    pub metrics_listen: SocketAddr,
     /// Namespace of the Service, the Secrets and the Lease
     #[arg(long, default_value = "breakglass-system", value_name = "NAME")]
     pub namespace: String,
@@ -28,6 +40,18 @@ pub struct Config {
     /// This replica's name in the Lease
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub identity: Option<String>,
+    /// The uid of this replica's pod: what the replica says of itself goes when the pod goes
+    #[arg(long, env = "POD_UID", value_name = "UID")]
+    pub pod_uid: Option<String>,
+    /// Who makes the certificates
+    #[arg(long, value_enum, default_value_t = Source::Own, value_name = "WHO")]
+    pub certificates: Source,
+    /// Secret whose ca.crt signs the certificate that the API server shows: calls without such a certificate are refused
+    #[arg(long, value_name = "NAME")]
+    pub client_ca_secret: Option<String>,
+    /// The common name in that certificate: needed where that CA signs for others, too
+    #[arg(long, value_name = "NAME", requires = "client_ca_secret")]
+    pub client_name: Option<String>,
     /// How long to go on answering after SIGTERM before the connections are drained, in seconds: as long as the cluster
     /// needs to stop sending calls here
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]

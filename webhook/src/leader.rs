@@ -21,7 +21,7 @@ const DURATION: Duration = Duration::from_secs(15);
 /// How often the lease is looked at, and renewed: several times within its duration, so that one failed request is none.
 const EVERY: Duration = Duration::from_secs(3);
 
-/// Tries to lead for ever, and says whether it does.
+/// Tries to lead until the webhook stops, and says whether it does. Who stops gives the lease back: the next one leads at once.
 ///
 /// Every write the loops make is conditional on what they read, so two leaders for a moment do no harm.
 pub async fn campaign(
@@ -29,12 +29,24 @@ pub async fn campaign(
     identity: String,
     clock: fn() -> DateTime<Utc>,
     leading: watch::Sender<bool>,
+    mut stopping: watch::Receiver<bool>,
 ) {
     let mut seen: Option<(String, Instant)> = None;
     let mut renewed = Instant::now();
     let mut tick = tokio::time::interval(EVERY);
     loop {
-        tick.tick().await;
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stopped(&mut stopping) => {
+                leading.send_if_modified(|now| std::mem::replace(now, false));
+                match tokio::time::timeout(EVERY, give_back(&leases, &identity)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::warn!("giving the lease back: {error:#}"),
+                    Err(_) => tracing::warn!("giving the lease back: the API server took too long"),
+                }
+                return;
+            }
+        }
         match tokio::time::timeout(EVERY, attempt(&leases, &identity, clock(), &mut seen)).await {
             Ok(Ok(leads)) => {
                 renewed = Instant::now();
@@ -87,6 +99,24 @@ async fn attempt(
         return Ok(false);
     });
     won(leases.replace(LEASE, &PostParams::default(), &lease).await)
+}
+
+/// Returns when the webhook stops.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // Who would say it is gone: that is an end, too.
+    let _ = stopping.wait_for(|&stopping| stopping).await;
+}
+
+/// Leaves the lease without a holder, if it is ours.
+async fn give_back(leases: &Api<Lease>, identity: &str) -> Result<()> {
+    let Some(mut lease) = leases.get_opt(LEASE).await.map_err(said).context("reading the lease")? else {
+        return Ok(());
+    };
+    let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(identity)) else {
+        return Ok(());
+    };
+    spec.holder_identity = None;
+    won(leases.replace(LEASE, &PostParams::default(), &lease).await).map(drop)
 }
 
 fn won(result: kube::Result<Lease>) -> Result<bool> {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use rustls::crypto::SecureRandom;
@@ -15,14 +16,20 @@ use tokio::sync::watch;
 pub mod config;
 // Sockets: TLS, bounded connections, a graceful stop.
 mod listen;
-// The certificate that is shown, and the Secret it lives in.
+// The connections there are, and who has to make room.
+mod peers;
+// The certificates that are gone by, and the Secret they live in.
 mod tls;
 // Paths, limits, and what is answered when there is nothing to decide.
 mod routes;
+// A review from the wire into memory, as far as there is room.
+mod body;
 // AdmissionReview bytes → Write; answer → bytes.
 pub mod review;
 // READ THIS FIRST: one write from arrival to answer.
 mod admit;
+// Everything that one decision rests on.
+mod scene;
 // Writes to our own kinds.
 mod own;
 // The record, kept before a write is let in.
@@ -47,8 +54,16 @@ mod register;
 mod leader;
 // Token life, for people who look.
 mod tokens;
+// Changes whose time to decide is over.
+mod debt;
 // Live and ready.
 mod health;
+// What this replica says of itself.
+mod replica;
+// Every metric.
+pub mod metrics;
+// Events on the objects concerned.
+mod notice;
 // What the API server said, in its own words.
 mod said;
 
@@ -85,33 +100,45 @@ pub async fn serve(config: Config) -> Result<()> {
     provider.install_default().ok();
 
     let client = config.client().await?;
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), &config.namespace);
-    let certificates = tls::secret::certificates(&secrets, &config.server_name(), Utc::now()).await?;
-    let key = tls::secret::key(&secrets, || random_bytes(random)).await?;
-    let shown = tls::Shown::new(&certificates.leaf)?;
-    tokio::spawn(tls::renew::run(secrets, config.server_name(), certificates.clone(), shown.clone(), Utc::now));
-
-    let cluster = cluster::Cluster::new(client.clone())?;
-    tokio::spawn(cluster.clone().follow());
-
-    let identity = match config.identity.clone() {
+    let name = match config.identity.clone() {
         Some(name) => name,
         None => format!("{:08x}", u32::from_be_bytes(random_bytes(random)?)),
     };
+    let metrics = Arc::new(metrics::Metrics::new());
+    let notices = notice::Notices::new(client.clone(), name.clone(), metrics.clone());
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &config.namespace);
+    let key = tls::secret::key(&secrets, || random_bytes(random)).await?;
+    let rotation = rotation(&config, &secrets, &metrics);
+    let certificates = tls::Certificates::new(rotation.begin().await?)?;
+
+    let cluster = cluster::Cluster::new(client.clone())?;
+    tokio::spawn(cluster.clone().follow());
     let (lead, leading) = watch::channel(false);
-    tokio::spawn(leader::campaign(Api::namespaced(client, &config.namespace), identity, Utc::now, lead));
-    let registrar = register::Registrar::new(cluster.clone(), &config, &certificates.ca);
-    tokio::spawn(registrar.clone().run(leading.clone()));
+    let (stop, stopping) = watch::channel(false);
+    let leases: Api<Lease> = Api::namespaced(client, &config.namespace);
+    tokio::spawn(leader::campaign(leases.clone(), name.clone(), Utc::now, lead, stopping.clone()));
+    let told = (metrics.clone(), notices.clone());
+    let registrar = register::Registrar::new(cluster.clone(), &config, certificates.clone(), told);
+    tokio::spawn(registrar.clone().run(leading.clone(), stopping.clone()));
+    tokio::spawn(rotation.keep(certificates.clone(), registrar.clone(), notices.clone(), leading.clone()));
     tokio::spawn(tokens::keep(cluster.clone(), leading.clone(), Utc::now));
+    tokio::spawn(debt::tell(cluster.clone(), notices.clone(), leading.clone(), Utc::now));
     let follower = follow::Follower::new(cluster.clone(), Utc::now);
-    tokio::spawn(follower.clone().keep(leading));
+    tokio::spawn(follower.clone().keep(leading.clone()));
 
-    let health = health::Health::new(cluster.clone(), registrar);
-    let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
-    let address = listener.local_addr().context("asking for our own address")?;
-    tokio::spawn(reach_itself(health.clone(), address, config.server_name(), certificates.ca));
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
-
+    let named = (config.server_name(), Utc::now as fn() -> DateTime<Utc>);
+    let health = health::Health::new(cluster.clone(), registrar.clone(), certificates.clone(), named, stop);
+    let replica = replica::Replica {
+        name,
+        pod_uid: config.pod_uid.clone(),
+        cluster: cluster.clone(),
+        health: health.clone(),
+        registrar,
+        certificates: certificates.clone(),
+        metrics: metrics.clone(),
+        leading,
+        clock: Utc::now,
+    };
     let admission = admit::Admission {
         cluster,
         key,
@@ -119,18 +146,59 @@ pub async fn serve(config: Config) -> Result<()> {
         random: random_number,
         follower,
         turns: turn::Turns::default(),
+        metrics: metrics.clone(),
+        notices,
     };
-    let router = routes::router(routes::Shared::new(admission, health.clone()));
-    let tls = Arc::new(shown.server_config()?);
-    listen::serve(listener, tls, router, health, config.lameduck()).await
+    let callers = callers(&config, &secrets).await?;
+    let allowed = match &callers {
+        Some(_) => routes::Callers::Certified(config.client_name.clone()),
+        None => routes::Callers::Any,
+    };
+    let shared = routes::Shared::new(admission, health.clone(), allowed);
+
+    let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
+    let plain = config.metrics_listen;
+    let plain = TcpListener::bind(plain).await.with_context(|| format!("listening on {plain} for metrics"))?;
+    let address = listener.local_addr().context("asking for our own address")?;
+    tokio::spawn(reach_itself(health.clone(), address, config.server_name(), certificates.clone()));
+    tracing::info!(%address, metrics = %plain.local_addr().context("asking for our own address")?, version = env!("CARGO_PKG_VERSION"), "serving");
+    let replica = Arc::new(replica);
+    tokio::spawn(listen::serve_plain(plain, routes::plain_router(shared.clone(), replica.clone())));
+    tokio::spawn(replica.report(leases, stopping));
+    let tls = Arc::new(certificates.server_config(callers)?);
+    let peers = peers::Peers::new(metrics);
+    listen::serve(listener, tls, routes::router(shared), (health, peers), config.lameduck()).await
+}
+
+fn rotation(config: &Config, secrets: &Api<Secret>, metrics: &Arc<metrics::Metrics>) -> tls::rotate::Rotation {
+    tls::rotate::Rotation {
+        secrets: secrets.clone(),
+        source: config.certificates,
+        server_name: config.server_name(),
+        clock: Utc::now,
+        metrics: metrics.clone(),
+    }
+}
+
+/// Who may call; everybody, where nobody says how to tell.
+async fn callers(config: &Config, secrets: &Api<Secret>) -> Result<Option<Arc<tls::callers::Callers>>> {
+    let Some(name) = &config.client_ca_secret else { return Ok(None) };
+    let callers = tls::callers::Callers::new(secrets, name).await?;
+    tokio::spawn(callers.clone().keep(secrets.clone(), name.clone()));
+    Ok(Some(callers))
 }
 
 /// Tries until it succeeds: readiness waits for it.
-async fn reach_itself(health: Arc<health::Health>, mut address: std::net::SocketAddr, name: String, ca: String) {
+async fn reach_itself(
+    health: Arc<health::Health>,
+    mut address: std::net::SocketAddr,
+    name: String,
+    certificates: Arc<tls::Certificates>,
+) {
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    while let Err(error) = listen::reach(address, &name, &ca).await {
+    while let Err(error) = listen::reach(address, &name, &certificates.shown().ca.certificate).await {
         tracing::warn!("reaching ourselves: {error:#}");
         tokio::time::sleep(REACH_EVERY).await;
     }

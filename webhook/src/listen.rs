@@ -1,11 +1,11 @@
-//! Sockets: TLS handshakes off the accept loop, bounded connections and times, a graceful stop.
+//! Sockets: TLS handshakes off the accept loop, bounded connections, times and headers, a graceful stop.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -13,14 +13,11 @@ use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::health::Health;
-
-/// How many connections are open at once. An API server keeps 25 idle ones for each path and opens more under load; ten of
-/// them under load stay below this.
-const CONNECTIONS: usize = 2_048;
+use crate::peers::{Peer, Peers};
+use crate::tls::callers;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,6 +25,13 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may wait for the whole head of its next request. It counts while the connection is idle, too, and
 /// the API server keeps idle ones for 90 s: closing first would lose the call that is just being sent (apimachinery pkg/util/net/http.go).
 const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The largest head of a request, and the most fields in one. The API server sends about ten short ones.
+const HEAD_LIMIT: usize = 16 * 1024;
+const HEAD_FIELDS: usize = 64;
+
+/// How many calls one connection may have under way. With HTTP/2 the API server sends all of its calls over one or two.
+const STREAMS: u32 = 1_024;
 
 /// How long calls under way may take to end once the webhook stops: more than the longest timeout of a call.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -40,7 +44,7 @@ pub async fn serve(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     router: Router,
-    health: Arc<Health>,
+    (health, peers): (Arc<Health>, Arc<Peers>),
     lameduck: Duration,
 ) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -48,7 +52,6 @@ pub async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let acceptor = TlsAcceptor::from(tls);
     let graceful = GracefulShutdown::new();
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let mut stop = None;
     loop {
         let stopped = async {
@@ -61,13 +64,12 @@ pub async fn serve(
             () = stopped => break,
             _ = term.recv() => {}
             _ = interrupt.recv() => {}
-            accepted = accept(&listener, &slots) => {
-                if let Some((stream, slot)) = accepted {
-                    let (acceptor, router, watcher) = (acceptor.clone(), router.clone(), graceful.watcher());
-                    tokio::spawn(async move {
-                        connection(stream, acceptor, router, watcher).await;
-                        drop(slot);
-                    });
+            accepted = accept(&listener) => {
+                // Where there is no room for it, and nobody to make any, it is closed at once.
+                if let Some(stream) = accepted
+                    && let Some(peer) = peers.join()
+                {
+                    tokio::spawn(connection(stream, peer, acceptor.clone(), (router.clone(), graceful.watcher())));
                 }
                 continue;
             }
@@ -86,13 +88,9 @@ pub async fn serve(
     Ok(())
 }
 
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let slot = slots.clone().acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener) -> Option<TcpStream> {
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, slot)),
+        Ok((stream, _)) => Some(stream),
         Err(error) => {
             // Out of file descriptors, most likely: accepting again at once would only spin.
             tracing::warn!("accepting a connection: {error}");
@@ -104,26 +102,55 @@ async fn accept(
 
 async fn connection(
     stream: TcpStream,
+    mut peer: Peer,
     acceptor: TlsAcceptor,
-    router: Router,
-    watcher: hyper_util::server::graceful::Watcher,
+    (router, watcher): (Router, hyper_util::server::graceful::Watcher),
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("setting TCP_NODELAY: {error}");
     }
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)) => shaken,
+        () = peer.ended() => return,
+    };
+    let stream = match shaken {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!("TLS handshake: {error}"),
         Err(_) => return tracing::debug!("TLS handshake took longer than {HANDSHAKE_TIMEOUT:?}"),
     };
+    peer.name = stream.get_ref().1.peer_certificates().and_then(|chain| callers::name(chain.first()?));
+    let peer = Arc::new(peer);
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(30)));
-    let service = TowerToHyperService::new(router);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_LIMIT)
+        .max_headers(HEAD_FIELDS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .max_header_list_size(HEAD_LIMIT as u32)
+        .max_concurrent_streams(STREAMS);
+    let service = TowerToHyperService::new(router.layer(Extension(peer.clone())));
     let served = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    if let Err(error) = watcher.watch(served).await {
-        tracing::debug!("serving a connection: {error}");
+    tokio::select! {
+        result = watcher.watch(served) => {
+            if let Err(error) = result {
+                tracing::debug!("serving a connection: {error}");
+            }
+        }
+        () = peer.ended() => {}
     }
+}
+
+/// Serves without TLS until the process ends: metrics and health, to whoever asks.
+///
+/// # Errors
+/// Where the socket is gone.
+pub async fn serve_plain(listener: TcpListener, router: Router) -> Result<()> {
+    axum::serve(listener, router).await.context("serving metrics")
 }
 
 /// Reaches the webhook as the API server will: over TLS, under its own name, trusting its CA alone.

@@ -176,7 +176,7 @@ async fn may_approve(admission: &Admission, requester: &Requester, name: &str) -
 
 fn outcome(writer: Writer, answer: Answer) -> Outcome {
     let decision = if answer.refusal.is_some() { "Refuse" } else { "Own" };
-    Outcome { answer, writer, decision, why: "" }
+    Outcome { answer, writer, environment: String::new(), decision, why: "" }
 }
 
 fn read_spec<T: DeserializeOwned>(object: &Object<'_>) -> serde_json::Result<T> {

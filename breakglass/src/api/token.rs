@@ -105,6 +105,22 @@ pub enum TokenPhase {
     Denied,
 }
 
+impl TokenPhase {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Active, Self::Expired, Self::Closed, Self::Denied];
+
+    /// One word, as the status has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Active => "Active",
+            Self::Expired => "Expired",
+            Self::Closed => "Closed",
+            Self::Denied => "Denied",
+        }
+    }
+}
+
 /// One approval of a token, by another person than its holder.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 pub struct GivenApproval {

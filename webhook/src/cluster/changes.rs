@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use breakglass::api::BreakglassChange;
 use breakglass::fate::Link;
-use breakglass::record::{ATTEMPT, FOLLOWS, TOKEN_LABEL};
+use breakglass::record::{ATTEMPT, ENVIRONMENT_LABEL, FOLLOWS, TOKEN_LABEL};
 use breakglass::stamp::{self, State};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt;
 use kube::api::PartialObjectMeta;
 
@@ -14,9 +14,27 @@ use kube::api::PartialObjectMeta;
 #[derive(Debug, Default)]
 struct Known {
     token: String,
-    admitted: bool,
+    environment: String,
+    state: Option<State>,
     made: DateTime<Utc>,
     link: Link,
+}
+
+impl Known {
+    fn is_admitted(&self) -> bool {
+        self.state == Some(State::Admitted)
+    }
+}
+
+/// What is owed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Debt {
+    /// How many changes nobody has decided yet.
+    pub changes: usize,
+    /// When the oldest of them was made.
+    pub oldest: Option<DateTime<Utc>>,
+    /// Those whose time to decide is over.
+    pub overdue: Vec<String>,
 }
 
 /// All changes.
@@ -36,7 +54,8 @@ impl Changes {
             change.creation_timestamp().and_then(|time| DateTime::from_timestamp_millis(time.0.as_millisecond()));
         let known = Known {
             token: change.labels().get(TOKEN_LABEL).cloned().unwrap_or_default(),
-            admitted: change.labels().get(stamp::STATE).is_some_and(|state| state == State::Admitted.as_str()),
+            environment: change.labels().get(ENVIRONMENT_LABEL).cloned().unwrap_or_default(),
+            state: change.labels().get(stamp::STATE).and_then(|state| State::of(state)),
             made: made.unwrap_or_default(),
             link: Link { follows: annotation(FOLLOWS), attempt: annotation(ATTEMPT) },
         };
@@ -65,12 +84,36 @@ impl Changes {
     }
 
     pub(super) fn is_admitted(&self, name: &str) -> bool {
-        self.by_name.get(name).is_some_and(|known| known.admitted)
+        self.by_name.get(name).is_some_and(Known::is_admitted)
     }
 
     pub(super) fn admitted(&self) -> Vec<(String, DateTime<Utc>)> {
-        let admitted = self.by_name.iter().filter(|(_, known)| known.admitted);
+        let admitted = self.by_name.iter().filter(|(_, known)| known.is_admitted());
         admitted.map(|(name, known)| (name.clone(), known.made)).collect()
+    }
+
+    pub(super) fn by_state(&self) -> HashMap<&'static str, i64> {
+        self.by_name.values().filter_map(|known| known.state).fold(HashMap::new(), |mut counts, state| {
+            *counts.entry(state.as_str()).or_default() += 1;
+            counts
+        })
+    }
+
+    /// What is owed at `now`; `within` says for how long an environment leaves a change undecided.
+    pub(super) fn debt(&self, within: impl Fn(&str) -> TimeDelta, now: DateTime<Utc>) -> Debt {
+        let mut debt = Debt::default();
+        for (name, known) in &self.by_name {
+            if !matches!(known.state, Some(State::Admitted | State::Pending)) {
+                continue;
+            }
+            debt.changes += 1;
+            debt.oldest = Some(debt.oldest.map_or(known.made, |oldest| oldest.min(known.made)));
+            if now > known.made + within(&known.environment) {
+                debt.overdue.push(name.clone());
+            }
+        }
+        debt.overdue.sort_unstable();
+        debt
     }
 
     pub(super) fn writes_by_token(&self) -> HashMap<String, i64> {
@@ -90,6 +133,32 @@ mod tests {
         serde_json::from_value(json!({"metadata": {"name": name, "labels": {TOKEN_LABEL: "t", stamp::STATE: state},
             "annotations": follows.map(|follows| json!({FOLLOWS: follows}))}}))
         .unwrap()
+    }
+
+    #[test]
+    fn what_is_owed_is_what_nobody_has_decided_and_overdue_after_its_time() {
+        let mut changes = Changes::default();
+        for (name, state, made) in [
+            ("a", "pending", "2026-11-20T10:00:00Z"),
+            ("b", "admitted", "2026-11-20T11:00:00Z"),
+            ("c", "settled", "2026-11-01T00:00:00Z"),
+            ("d", "accepted", "2026-11-01T00:00:00Z"),
+        ] {
+            let mut change = change(name, state, None);
+            change.metadata.creation_timestamp = serde_json::from_value(json!(made)).unwrap();
+            changes.put(&change);
+        }
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let debt = |now| changes.debt(|_| TimeDelta::hours(24), at(now));
+        let owed = |overdue: &[&str]| Debt {
+            changes: 2,
+            oldest: Some(at("2026-11-20T10:00:00Z")),
+            overdue: overdue.iter().map(|&name| name.to_owned()).collect(),
+        };
+        assert_eq!(debt("2026-11-21T10:00:00Z"), owed(&[]));
+        assert_eq!(debt("2026-11-21T10:00:01Z"), owed(&["a"]));
+        assert_eq!(debt("2026-11-21T11:00:01Z"), owed(&["a", "b"]));
+        assert_eq!(changes.by_state()["pending"], 1);
     }
 
     #[test]

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
+use backon::ExponentialBuilder;
 use breakglass::api::{BreakglassChange, BreakglassPolicy, BreakglassToken, POLICY_NAME, Target};
 use breakglass::fate::{History, Link};
 use breakglass::rules::Rules;
@@ -15,7 +16,7 @@ use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, PartialObjectMeta};
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher::{self, Event, ExponentialBackoff};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::value::RawValue;
@@ -26,15 +27,23 @@ use crate::target;
 
 // The ledger, in brief.
 mod changes;
+// Whether a watch still reaches the API server.
+mod contact;
 // Live lookups of tokens, at a bounded rate.
 mod lookups;
 
 use changes::Changes;
+pub use changes::Debt;
+use contact::Contact;
 use lookups::Lookups;
 
 /// A watch that has been silent for this long is opened again. kube's default would leave a dead connection unnoticed
 /// for five minutes; a token or a policy must not be that old.
 const WATCH_SECONDS: u32 = 30;
+
+/// The pauses between two tries to watch again: soon, since prod waits for it, and never long, since a replica that has
+/// caught up late is one that decides late. Each is another length, so that replicas do not come all at once.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
 /// How long the API server may take to answer what a write waits for.
 const LIVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,11 +53,12 @@ const LIVE_TIMEOUT: Duration = Duration::from_secs(2);
 struct Cache<T> {
     data: RwLock<T>,
     listed: AtomicBool,
+    contact: Contact,
 }
 
 impl<T: Default> Cache<T> {
     fn new() -> Self {
-        Self { data: RwLock::default(), listed: AtomicBool::new(false) }
+        Self { data: RwLock::default(), listed: AtomicBool::new(false), contact: Contact::default() }
     }
 
     fn read<R>(&self, look: impl FnOnce(&T) -> R) -> R {
@@ -83,6 +93,7 @@ pub struct Cluster {
     client: Client,
     rules: ArcSwap<Rules>,
     policy_listed: AtomicBool,
+    policy_contact: Contact,
     tokens: Cache<TokensByUser>,
     namespaces: Cache<HashMap<String, Labels>>,
     changes: Cache<Changes>,
@@ -101,6 +112,7 @@ impl Cluster {
             client,
             rules: ArcSwap::from_pointee(Rules::built_in().context("reading the built-in policy")?),
             policy_listed: AtomicBool::new(false),
+            policy_contact: Contact::default(),
             tokens: Cache::new(),
             namespaces: Cache::new(),
             changes: Cache::new(),
@@ -124,6 +136,17 @@ impl Cluster {
         caches.into_iter().filter(|(_, listed)| !listed).map(|(name, _)| name).collect()
     }
 
+    /// For how long each watch has not reached the API server.
+    pub fn cut_off(&self) -> [(&'static str, Duration); 4] {
+        let now = Instant::now();
+        [
+            ("policy", self.policy_contact.cut_off(now)),
+            ("tokens", self.tokens.contact.cut_off(now)),
+            ("namespaces", self.namespaces.contact.cut_off(now)),
+            ("changes", self.changes.contact.cut_off(now)),
+        ]
+    }
+
     /// The policy in force.
     pub fn rules(&self) -> Arc<Rules> {
         self.rules.load_full()
@@ -143,6 +166,30 @@ impl Cluster {
     pub fn tokens_where(&self, wanted: impl Fn(&BreakglassToken) -> bool) -> Vec<BreakglassToken> {
         self.tokens
             .read(|tokens| tokens.values().flat_map(BTreeMap::values).filter(|token| wanted(token)).cloned().collect())
+    }
+
+    /// How many tokens are in which phase, as their status has it.
+    pub fn tokens_by_phase(&self) -> HashMap<&'static str, i64> {
+        let phase = |token: &BreakglassToken| token.status.as_ref().and_then(|status| status.phase);
+        self.tokens.read(|tokens| {
+            tokens.values().flat_map(BTreeMap::values).filter_map(phase).fold(HashMap::new(), |mut counts, phase| {
+                *counts.entry(phase.as_str()).or_default() += 1;
+                counts
+            })
+        })
+    }
+
+    /// How many changes are in which state.
+    pub fn changes_by_state(&self) -> HashMap<&'static str, i64> {
+        self.changes.read(Changes::by_state)
+    }
+
+    /// The changes that nobody has decided yet.
+    pub fn debt(&self, now: DateTime<Utc>) -> Debt {
+        let rules = self.rules();
+        // An environment that the policy has forgotten leaves its changes to the rules of the cluster.
+        let of = |environment: &str| rules.environment_named(environment).unwrap_or_else(|| rules.cluster_scoped());
+        self.changes.read(|changes| changes.debt(|environment| of(environment).debt.decide_within.delta(), now))
     }
 
     /// How many changes each token has let in; `None` before they have been listed once.
@@ -258,7 +305,7 @@ impl Cluster {
     async fn follow_policy(&self) {
         let config = watch_config().fields(&format!("metadata.name={POLICY_NAME}"));
         let mut seen = None;
-        each(watch(self.api::<BreakglassPolicy>(), config), "policy", |event| match event {
+        each(watch(self.api::<BreakglassPolicy>(), config), ("policy", &self.policy_contact), |event| match event {
             Event::Init => seen = None,
             Event::InitApply(policy) => seen = Some(policy),
             Event::InitDone => {
@@ -297,19 +344,23 @@ impl Cluster {
                 tokens.entry(token.spec.user.clone()).or_default().insert(token.name_any(), token);
             }
         };
-        each(watch(self.api::<BreakglassToken>(), watch_config()), "tokens", |event| match event {
-            Event::Init => listing = TokensByUser::default(),
-            Event::InitApply(object) => put(&mut listing, object),
-            Event::InitDone => self.tokens.replace(std::mem::take(&mut listing)),
-            Event::Apply(object) => self.tokens.write(|tokens| put(tokens, object)),
-            Event::Delete(object) => self.tokens.write(|tokens| {
-                // By name alone: a spec that no longer parses must not keep a token alive.
-                tokens.retain(|_, mine| {
-                    mine.remove(&object.name_any());
-                    !mine.is_empty()
-                });
-            }),
-        })
+        each(
+            watch(self.api::<BreakglassToken>(), watch_config()),
+            ("tokens", &self.tokens.contact),
+            |event| match event {
+                Event::Init => listing = TokensByUser::default(),
+                Event::InitApply(object) => put(&mut listing, object),
+                Event::InitDone => self.tokens.replace(std::mem::take(&mut listing)),
+                Event::Apply(object) => self.tokens.write(|tokens| put(tokens, object)),
+                Event::Delete(object) => self.tokens.write(|tokens| {
+                    // By name alone: a spec that no longer parses must not keep a token alive.
+                    tokens.retain(|_, mine| {
+                        mine.remove(&object.name_any());
+                        !mine.is_empty()
+                    });
+                }),
+            },
+        )
         .await;
     }
 
@@ -319,7 +370,7 @@ impl Cluster {
         let put = |namespaces: &mut HashMap<String, Labels>, namespace: PartialObjectMeta<Namespace>| {
             namespaces.insert(namespace.name_any(), namespace.metadata.labels.unwrap_or_default());
         };
-        each(watch(api, watch_config()), "namespaces", |event| match event {
+        each(watch(api, watch_config()), ("namespaces", &self.namespaces.contact), |event| match event {
             Event::Init => listing = HashMap::new(),
             Event::InitApply(namespace) => put(&mut listing, namespace),
             Event::InitDone => self.namespaces.replace(std::mem::take(&mut listing)),
@@ -334,7 +385,7 @@ impl Cluster {
     async fn follow_changes(&self) {
         let api: Api<PartialObjectMeta<BreakglassChange>> = Api::all(self.client.clone());
         let mut listing = Changes::default();
-        each(watch(api, watch_config()), "changes", |event| match event {
+        each(watch(api, watch_config()), ("changes", &self.changes.contact), |event| match event {
             Event::Init => listing = Changes::default(),
             Event::InitApply(change) => listing.put(&change),
             Event::InitDone => self.changes.replace(std::mem::take(&mut listing)),
@@ -373,15 +424,23 @@ fn watch_config() -> watcher::Config {
 /// Hands over every event of a watch, which begins anew after every error, each time later.
 async fn each<K>(
     events: impl Stream<Item = Result<Event<K>, watcher::Error>>,
-    what: &str,
+    (what, contact): (&str, &Contact),
     mut take: impl FnMut(Event<K>),
 ) {
-    let events = events.default_backoff();
+    let (soon, late) = RETRY;
+    let pauses = ExponentialBuilder::new().with_min_delay(soon).with_max_delay(late).with_jitter().without_max_times();
+    let events = events.backoff(ExponentialBackoff::from(pauses));
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => take(event),
-            Err(error) => tracing::warn!("watching {what}: {error}; trying again"),
+            Ok(event) => {
+                contact.heard();
+                take(event);
+            }
+            Err(error) => {
+                contact.failed(Instant::now());
+                tracing::warn!("watching {what}: {error}; trying again");
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The certificate that is shown now; swapped without a restart.
+//! The certificates that are gone by now; swapped without a restart.
 
 use std::sync::Arc;
 
@@ -9,57 +9,104 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use tokio::sync::Notify;
 
-// Make a CA, make a leaf, say when one is due.
+use plan::Stored;
+
+// Make a CA, make a leaf, say when one is due or unsound.
 pub mod ca;
+// What to do next about them.
+pub mod plan;
 // CA and leaf in one Secret that all replicas share.
 pub mod secret;
-// Renews the leaf while the webhook runs.
-pub mod renew;
+// Takes the steps while the webhook runs.
+pub mod rotate;
+// Who may call, where callers have to show a certificate.
+pub mod callers;
 
-/// The certificate that is shown now.
+use callers::Callers;
+
+/// The certificates that this replica goes by.
 #[derive(Debug)]
-pub struct Shown {
+pub struct Certificates {
     provider: Arc<CryptoProvider>,
     key: ArcSwap<CertifiedKey>,
+    shown: ArcSwap<Stored>,
+    stored: ArcSwap<Stored>,
+    /// Told whenever the API server has to trust something else.
+    pub changed: Notify,
 }
 
-impl Shown {
-    /// Shows this pair.
+impl Certificates {
+    /// Shows what is stored.
     ///
     /// # Errors
     /// Where the texts are no certificate and key, or do not belong together.
-    pub fn new(pair: &ca::Pair) -> Result<Arc<Self>> {
+    pub fn new(stored: Stored) -> Result<Arc<Self>> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let key = certified(pair, &provider)?;
-        Ok(Arc::new(Self { provider, key: ArcSwap::from_pointee(key) }))
+        let key = ArcSwap::from_pointee(certified(&stored.leaf, &provider)?);
+        let stored = Arc::new(stored);
+        let (shown, stored) = (ArcSwap::new(stored.clone()), ArcSwap::new(stored));
+        Ok(Arc::new(Self { provider, key, shown, stored, changed: Notify::new() }))
     }
 
-    /// Shows another pair from the next handshake on.
+    /// What is shown to callers.
+    pub fn shown(&self) -> Arc<Stored> {
+        self.shown.load_full()
+    }
+
+    /// What the Secret held when it was last good.
+    pub fn stored(&self) -> Arc<Stored> {
+        self.stored.load_full()
+    }
+
+    /// The certificates that the API server has to trust, without repeats: that of what is shown, and all that is stored.
+    pub fn bundle(&self) -> Vec<String> {
+        let mut bundle = vec![self.shown().ca.certificate.clone()];
+        for certificate in self.stored().bundle() {
+            if !bundle.contains(&certificate) {
+                bundle.push(certificate);
+            }
+        }
+        bundle
+    }
+
+    /// Goes by this from now on; its leaf is shown from the next handshake on if `show` says so.
     ///
     /// # Errors
-    /// As for [`Shown::new`]; the pair that was shown stays.
-    pub fn swap(&self, pair: &ca::Pair) -> Result<()> {
-        self.key.store(Arc::new(certified(pair, &self.provider)?));
+    /// As for [`Certificates::new`]; what was shown stays.
+    pub fn go_by(&self, stored: Stored, show: bool) -> Result<()> {
+        let stored = Arc::new(stored);
+        if show && **self.shown.load() != *stored {
+            self.key.store(Arc::new(certified(&stored.leaf, &self.provider)?));
+            self.shown.store(stored.clone());
+        }
+        if **self.stored.load() != *stored {
+            self.stored.store(stored);
+        }
+        self.changed.notify_one();
         Ok(())
     }
 
-    /// How to serve with it: TLS 1.2 and later, no client certificates.
+    /// How to serve with it: TLS 1.2 and later; callers show a certificate where `callers` asks for one.
     ///
     /// # Errors
     /// Where the provider lacks a protocol version, which ring does not.
-    pub fn server_config(self: &Arc<Self>) -> Result<rustls::ServerConfig> {
-        let mut config = rustls::ServerConfig::builder_with_provider(self.provider.clone())
+    pub fn server_config(self: &Arc<Self>, callers: Option<Arc<Callers>>) -> Result<rustls::ServerConfig> {
+        let builder = rustls::ServerConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
-            .context("choosing the versions of TLS")?
-            .with_no_client_auth()
-            .with_cert_resolver(self.clone());
+            .context("choosing the versions of TLS")?;
+        let builder = match callers {
+            Some(callers) => builder.with_client_cert_verifier(callers),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(self.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }
 }
 
-impl ResolvesServerCert for Shown {
+impl ResolvesServerCert for Certificates {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.key.load_full())
     }
