@@ -18,9 +18,6 @@ use crate::process::{self, Group};
 use crate::users::{self, Kubeconfig, Login};
 use crate::{apiserver, controller_manager, etcd, flux, webhook};
 
-/// The addresses of Services where no node serves them: nobody connects to one.
-const SERVICES: &str = "10.96.0.0/16";
-
 /// What is wanted in a cluster. Without any wish it is a bare control plane with people.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -104,8 +101,11 @@ impl Setup {
         let (programs, ours) = (binaries::control_plane()?, binaries::ours()?);
         fill_bin(directory, &programs.kubectl, &ours)?;
         let network = self.nodes.then(Network::reserve).transpose()?;
-        let services = network.as_ref().map_or_else(|| SERVICES.to_owned(), Network::services);
-        let (control_plane, mut config) = control_plane(group, &programs, (directory, &services))?;
+        let arguments = match &network {
+            Some(network) => network.arguments(directory)?,
+            None => no_network(),
+        };
+        let (control_plane, mut config) = control_plane(group, &programs, (directory, &arguments))?;
         let control_plane = Some(control_plane);
         let mut cluster = Cluster {
             nodes: None,
@@ -152,7 +152,7 @@ impl Setup {
     pub fn look(self) -> Result<Cluster> {
         let (directory, group) = self.place()?;
         let programs = binaries::control_plane()?;
-        let (servers, _) = servers(&group, &programs, (&directory, SERVICES), Authority::new()?)?;
+        let (servers, _) = servers(&group, &programs, (&directory, &no_network()), Authority::new()?)?;
         Ok(Cluster { nodes: None, webhook: None, flux: None, control_plane: Some(servers), directory, _group: group })
     }
 
@@ -192,10 +192,10 @@ impl Setup {
 fn control_plane(
     group: &Group,
     programs: &binaries::ControlPlane,
-    (directory, services): (&Path, &str),
+    (directory, network): (&Path, &[String]),
 ) -> Result<(ControlPlane, Kubeconfig)> {
     let authority = Authority::new()?;
-    let (mut control_plane, config) = servers(group, programs, (directory, services), authority)?;
+    let (mut control_plane, config) = servers(group, programs, (directory, network), authority)?;
     let name = "kube-controller-manager";
     let login = Login::Certificate(control_plane.authority.client("system:kube-controller-manager", None)?);
     let kubeconfig = directory.join("cluster/kube-controller-manager.kubeconfig");
@@ -211,17 +211,22 @@ fn control_plane(
 fn servers(
     group: &Group,
     programs: &binaries::ControlPlane,
-    (directory, services): (&Path, &str),
+    (directory, network): (&Path, &[String]),
     authority: Authority,
 ) -> Result<(ControlPlane, Kubeconfig)> {
     let (inner, logs) = (directory.join("cluster"), directory.join("logs"));
     let etcd = step("etcd", || etcd::start(group, &programs.etcd, &inner.join("etcd")))?;
     let api_server = step("kube-apiserver", || {
-        apiserver::start(group, &programs.kube_apiserver, (&inner.join("pki"), &logs), (&etcd.url, &authority), services)
+        apiserver::start(group, &programs.kube_apiserver, (&inner.join("pki"), &logs), (&etcd.url, &authority), network)
     })?;
     let config = Kubeconfig::of_people(&api_server.url, &authority)?;
     save(&config, directory)?;
     Ok((ControlPlane { controller_manager: None, api_server, etcd, authority }, config))
+}
+
+/// The addresses of Services where no node serves them: nobody connects to one.
+fn no_network() -> Vec<String> {
+    vec!["--service-cluster-ip-range=10.96.0.0/16".to_owned()]
 }
 
 /// One kubeconfig with everybody in it, and one for each.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
@@ -37,6 +38,8 @@ mod container;
 mod status;
 // The way from a Service to a pod.
 mod service;
+// The same way for an API server that asks for it.
+mod egress;
 // breakglass installed, as people do it.
 mod install;
 
@@ -128,9 +131,14 @@ impl Nodes {
     /// Starts them, with `webhook` as the program of [`IMAGE`], and waits until they are ready.
     ///
     /// # Errors
-    /// When they do not become ready, or a Service's port cannot be listened on: with what to type.
+    /// When they do not become ready.
     pub(crate) fn start(site: &Site<'_>, network: Network, webhook: &Path) -> Result<Self> {
-        network.may_listen()?;
+        if !network.may_listen() {
+            eprintln!(
+                "note: this user may not listen on port 443, so the API server alone reaches Services. So that you do too:\n  \
+                 sudo sysctl net.ipv4.ip_unprivileged_port_start=443"
+            );
+        }
         site.admin.try_ok(&RIGHTS, "").context("letting kubelets do their work")?;
         let shared = Arc::new(Shared {
             group: Arc::clone(site.group),
@@ -235,7 +243,13 @@ async fn parts(site: &Site<'_>, shared: &Arc<Shared>) -> Result<()> {
         tokio::spawn(Arc::clone(&shared.seen).follow(api.client.clone(), kind));
     }
     tokio::spawn(schedule::schedule(Arc::clone(&shared.seen), scheduler));
-    tokio::spawn(service::serve(Arc::clone(shared)));
+    if shared.network.may_listen() {
+        tokio::spawn(service::serve(Arc::clone(shared)));
+    } else {
+        let socket = network::socket(site.directory);
+        let listener = UnixListener::bind(&socket).with_context(|| format!("listening on {}", socket.display()))?;
+        tokio::spawn(egress::serve(Arc::clone(shared), listener));
+    }
     for (number, node) in NODES.iter().enumerate() {
         let api = log_in(site, &format!("system:node:{node}"), Some("system:nodes")).await?;
         tokio::spawn(Kubelet::new(Arc::clone(shared), api, number).run());

@@ -1,10 +1,13 @@
 //! The addresses of one cluster on this machine: all of 127/8 leads to it, so pods and Services have addresses of their own
 //! without any privilege.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+use serde_json::json;
 
 /// How many clusters with nodes may run at once on a machine.
 const NETWORKS: u8 = 64;
@@ -41,17 +44,32 @@ impl Network {
         free.with_context(|| format!("{NETWORKS} clusters with nodes run on this machine; end one"))
     }
 
-    /// The range that the API server gives Services addresses from.
-    pub(crate) fn services(&self) -> String {
+    /// How the API server is told of it.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn arguments(&self, directory: &Path) -> Result<Vec<String>> {
+        let mut arguments = vec![format!("--service-cluster-ip-range={}", self.services())];
+        if !self.may_listen() {
+            let config = directory.join("cluster/egress.json");
+            let transport = json!({"uds": {"udsName": socket(directory)}});
+            let cluster = json!({"name": "cluster", "connection": {"proxyProtocol": "HTTPConnect", "transport": transport}});
+            let egress = json!({"apiVersion": "apiserver.k8s.io/v1beta1", "kind": "EgressSelectorConfiguration",
+                "egressSelections": [cluster]});
+            fs::write(&config, egress.to_string())?;
+            arguments.push(format!("--egress-selector-config-file={}", config.display()));
+        }
+        Ok(arguments)
+    }
+
+    fn services(&self) -> String {
         format!("127.{}.0.0/16", SERVICES + self.number)
     }
 
-    /// Holds that a Service's port 443 can be listened on.
-    ///
-    /// # Errors
-    /// When this user may not: with what to type.
-    pub(crate) fn may_listen(&self) -> Result<()> {
-        listen(SocketAddr::from((Ipv4Addr::new(127, SERVICES + self.number, 0, 1), 443))).map(drop)
+    /// Whether this user may listen on port 443, which our Service has. If not, the API server goes through our socket, as
+    /// through a konnectivity server, and nobody else reaches a Service.
+    pub(crate) fn may_listen(&self) -> bool {
+        TcpListener::bind((Ipv4Addr::new(127, SERVICES + self.number, 0, 1), 443)).is_ok()
     }
 
     /// The address of a new pod, as the API server is told it.
@@ -68,21 +86,9 @@ impl Network {
     }
 }
 
-/// Listens on a Service's address and port.
-///
-/// # Errors
-/// When that is not possible: for a port below 1024 with what to type.
-pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener> {
-    match TcpListener::bind(address) {
-        Ok(listener) => Ok(listener),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => bail!(
-            "this user may not listen on port {} ({address}), which the Service has. Let every user:\n  \
-             sudo sysctl net.ipv4.ip_unprivileged_port_start={}",
-            address.port(),
-            address.port()
-        ),
-        Err(error) => Err(error).with_context(|| format!("listening on {address}, a Service's")),
-    }
+/// Where the API server asks for connections to Services, when they cannot be listened on.
+pub(crate) fn socket(directory: &Path) -> PathBuf {
+    directory.join("cluster/egress.sock")
 }
 
 #[cfg(test)]

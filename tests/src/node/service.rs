@@ -10,20 +10,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use super::Shared;
 use super::seen::Kind;
-use super::{Shared, network};
 
 /// How often an address that could not be listened on is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// One pod behind a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Endpoint {
-    address: SocketAddr,
-    node: String,
+pub(super) struct Endpoint {
+    pub(super) address: SocketAddr,
+    pub(super) node: String,
 }
 
 /// A Service's port that is listened on, and where it leads.
@@ -54,7 +55,7 @@ pub(super) async fn serve(shared: Arc<Shared>) {
                 *port.endpoints.lock().unwrap_or_else(PoisonError::into_inner) = endpoints;
                 continue;
             }
-            match listen(address) {
+            match TcpListener::bind(address).await {
                 Ok(listener) => {
                     let endpoints = Arc::new(Mutex::new(endpoints));
                     let task = tokio::spawn(accept(Arc::clone(&shared), listener, Arc::clone(&endpoints)));
@@ -62,7 +63,7 @@ pub(super) async fn serve(shared: Arc<Shared>) {
                 }
                 Err(error) => {
                     if said.insert(address) {
-                        eprintln!("error: {error:#}");
+                        eprintln!("error: listening on {address}, a Service's: {error}");
                     }
                 }
             }
@@ -71,14 +72,8 @@ pub(super) async fn serve(shared: Arc<Shared>) {
     }
 }
 
-fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = network::listen(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(TcpListener::from_std(listener)?)
-}
-
 /// Each Service's address, and the pods that take new connections.
-fn leads(shared: &Shared) -> BTreeMap<SocketAddr, Vec<Endpoint>> {
+pub(super) fn leads(shared: &Shared) -> BTreeMap<SocketAddr, Vec<Endpoint>> {
     let slices = shared.seen.all(Kind::Slices);
     let mut leads = BTreeMap::new();
     for service in shared.seen.all(Kind::Services) {
@@ -120,17 +115,19 @@ fn endpoints(shared: &Shared, slice: &Value, port: &str, state: fn(&Value) -> bo
     list(&slice["endpoints"]).iter().filter(|one| state(&one["conditions"])).filter_map(endpoint).collect()
 }
 
+/// The next one in turn.
+pub(super) fn next(turn: &AtomicUsize, endpoints: &[Endpoint]) -> Option<Endpoint> {
+    endpoints.get(turn.fetch_add(1, Ordering::Relaxed) % endpoints.len().max(1)).cloned()
+}
+
 /// Takes connections, and gives them to the pods in turn.
 async fn accept(shared: Arc<Shared>, listener: TcpListener, endpoints: Arc<Mutex<Vec<Endpoint>>>) {
     let turn = AtomicUsize::new(0);
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
-        let endpoint = {
-            let endpoints = endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = endpoints.len().max(1);
-            endpoints.get(turn.fetch_add(1, Ordering::Relaxed) % count).cloned()
-        };
+        let endpoint = next(&turn, &endpoints.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(endpoint) = endpoint {
+            let _ = client.set_nodelay(true);
             tokio::spawn(carry(Arc::clone(&shared), client, endpoint));
         }
     }
@@ -138,11 +135,14 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, endpoints: Arc<Mutex
 
 /// Carries one connection, for as long as the two ends want it. A node without power says nothing to anybody, not even that
 /// the connection is over.
-async fn carry(shared: Arc<Shared>, mut client: TcpStream, endpoint: Endpoint) {
+pub(super) async fn carry<C>(shared: Arc<Shared>, mut client: C, endpoint: Endpoint)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
     let mut dark = shared.dark.subscribe();
     let talk = async {
         if let Ok(mut pod) = TcpStream::connect(endpoint.address).await {
-            let _ = (client.set_nodelay(true), pod.set_nodelay(true));
+            let _ = pod.set_nodelay(true);
             let _ = tokio::io::copy_bidirectional(&mut client, &mut pod).await;
         }
     };

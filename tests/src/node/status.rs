@@ -71,9 +71,10 @@ impl Status {
         json!({
             "phase": self.phase(),
             "hostIP": host,
-            "hostIPs": [{"ip": host}],
+            // Not merged with the addresses that it had before its node lost its power.
+            "hostIPs": [{"$patch": "replace"}, {"ip": host}],
             "podIP": address,
-            "podIPs": [{"ip": address}],
+            "podIPs": [{"$patch": "replace"}, {"ip": address}],
             "startTime": self.started_at,
             "conditions": conditions,
             "containerStatuses": [self.container(&pod["spec"]["containers"][0], ready)],
