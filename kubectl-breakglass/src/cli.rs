@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::commands::{close, completion, doctor, list, open, policy, run, status, version};
+use crate::commands::{close, completion, doctor, install, list, open, policy, run, status, uninstall, version};
 use crate::print::Printer;
 
 /// Write to production during an incident, and leave nothing behind that nobody decided
@@ -137,6 +137,8 @@ pub enum Command {
     List(list::ListArgs),
     Close(close::CloseArgs),
     Policy(policy::PolicyArgs),
+    Install(install::InstallArgs),
+    Uninstall(uninstall::UninstallArgs),
     Doctor(doctor::DoctorArgs),
     Version(version::VersionArgs),
     Completion(completion::CompletionArgs),

@@ -104,7 +104,7 @@ fn explain_status(status: &Status, doing: Doing) -> CommandError {
 /// Its kinds are unknown to the server.
 pub fn not_installed() -> CommandError {
     CommandError::failed("breakglass is not installed in this cluster: its kinds are unknown here")
-        .hint("kubectl apply -k manifests/")
+        .hint("kubectl breakglass install")
 }
 
 fn forbidden(message: &str, doing: Doing) -> CommandError {
@@ -198,7 +198,7 @@ mod tests {
             serde_json::json!({"code": 404, "message": "the server could not find the requested resource",
                 "reason": "NotFound", "details": {}}),
         ] {
-            check(missing, Doing::Reading("the records"), not_installed, Some("kubectl apply -k manifests/"));
+            check(missing, Doing::Reading("the records"), not_installed, Some("kubectl breakglass install"));
         }
         check(
             serde_json::json!({"code": 404, "message": "breakglasstokens.breakglass.dev \"x\" not found",

@@ -44,6 +44,24 @@ pub mod identities;
 pub mod reach;
 // What doctor looks at, one file a check.
 pub mod checks;
+// What is installed, and what flags change in it.
+pub mod manifests;
+// A policy that somebody wrote into a file.
+pub mod policy_file;
+// One write, and the warnings that came with its answer.
+pub mod call;
+// What applying would change.
+pub mod plan;
+// The tokens that an install holds.
+pub mod pass;
+// Whether what was applied has come to life.
+pub mod rollout;
+// Whether it works: one write let in, one refused.
+pub mod prove;
+// What is taken away, in which order.
+pub mod removal;
+// Stamps, taken off.
+pub mod unstamp;
 // One file a command.
 pub mod commands;
 // stdout is data, stderr is talk.
@@ -126,6 +144,10 @@ async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Resul
     match command {
         Command::Completion(args) => return commands::completion::completion(&args, printer),
         Command::Version(args) => return commands::version::version(&args, &flags, printer).await,
+        // Asked for as text, it needs no cluster.
+        Command::Install(args) if flags.output.is_some() => {
+            return commands::install::print(&args, flags.output(), printer);
+        }
         _ => {}
     }
     let cluster = connect::connect(&flags).await?;
@@ -137,6 +159,8 @@ async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Resul
         Command::List(args) => commands::list::list(ctx, &args).await,
         Command::Close(args) => commands::close::close(ctx, &args).await,
         Command::Policy(args) => commands::policy::policy(ctx, &args).await,
+        Command::Install(args) => commands::install::install(ctx, &args).await,
+        Command::Uninstall(args) => commands::uninstall::uninstall(ctx, &args).await,
         Command::Doctor(args) => commands::doctor::doctor(ctx, &args).await,
         Command::Version(_) | Command::Completion(_) => Ok(Exit::Done),
     }

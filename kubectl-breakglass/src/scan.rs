@@ -86,7 +86,7 @@ async fn one_kind(cluster: &Connection, kind: &Kind, place: &Where, selector: &s
     let api = Api::<DynamicObject>::all_with(cluster.client.clone(), &kind.resource);
     let namespaces: Vec<&str> = match place {
         Where::In(namespaces) => namespaces.iter().map(String::as_str).collect(),
-        Where::Everywhere => match pages(cluster, &api, kind, selector).await {
+        Where::Everywhere => match pages(cluster, &api, kind, selector, read).await {
             Err(Failure::Forbidden) => {
                 scan.unreadable.insert(kind.name());
                 if !kind.namespaced {
@@ -102,13 +102,29 @@ async fn one_kind(cluster: &Connection, kind: &Kind, place: &Where, selector: &s
     };
     for namespace in namespaces {
         let api = Api::<DynamicObject>::namespaced_with(cluster.client.clone(), namespace, &kind.resource);
-        let outcome = pages(cluster, &api, kind, selector).await;
+        let outcome = pages(cluster, &api, kind, selector, read).await;
         scan.take(kind, outcome);
     }
     scan
 }
 
+/// The ReplicaSets that carry a copy of their Deployment's annotations. No stamp, and no label to find them by: only who takes
+/// everything away asks for them.
+pub async fn copies(cluster: &Connection, replica_sets: &Kind) -> Scan {
+    let api = Api::<DynamicObject>::all_with(cluster.client.clone(), &replica_sets.resource);
+    let mut scan = Scan::default();
+    scan.take(replica_sets, pages(cluster, &api, replica_sets, "", copied).await);
+    scan
+}
+
 impl Scan {
+    /// Adds what another scan found.
+    pub fn append(&mut self, other: Self) {
+        self.stamped.extend(other.stamped);
+        self.unreadable.extend(other.unreadable);
+        self.failures.extend(other.failures);
+    }
+
     fn take(&mut self, kind: &Kind, outcome: Result<Vec<Stamped>, Failure>) {
         match outcome {
             Ok(stamped) => self.stamped.extend(stamped),
@@ -127,12 +143,13 @@ enum Failure {
     Other(String),
 }
 
-/// All pages of one LIST.
+/// All pages of one LIST, each object read by `read`.
 async fn pages(
     cluster: &Connection,
     api: &Api<DynamicObject>,
     kind: &Kind,
     selector: &str,
+    read: fn(&Kind, Metadata) -> Option<Stamped>,
 ) -> Result<Vec<Stamped>, Failure> {
     let mut params = ListParams::default().labels(selector).limit(PAGE);
     let mut stamped = Vec::new();
@@ -214,6 +231,23 @@ fn read(kind: &Kind, metadata: Metadata) -> Option<Stamped> {
         // What has no uid is not stored: it is computed from something that is.
         uid: metadata.uid?,
         state: keys.labels.get(stamp::STATE)?.clone(),
+        annotations: keys.annotations,
+    })
+}
+
+/// Reads the annotations of an object that are ours, whoever put them there.
+fn copied(kind: &Kind, metadata: Metadata) -> Option<Stamped> {
+    let (annotations, labels) = (metadata.annotations.unwrap_or_default(), metadata.labels.unwrap_or_default());
+    let keys = stamp::Keys::of(&annotations, &labels);
+    if keys.is_empty() {
+        return None;
+    }
+    Some(Stamped {
+        kind: kind.clone(),
+        namespace: metadata.namespace,
+        name: metadata.name?,
+        uid: metadata.uid?,
+        state: keys.labels.get(stamp::STATE).cloned().unwrap_or_default(),
         annotations: keys.annotations,
     })
 }

@@ -78,7 +78,20 @@ fn help_and_version_are_data() {
 
 #[test]
 fn no_line_of_help_is_wider_than_a_terminal() {
-    let commands = ["", "open", "run", "status", "list", "close", "policy show", "doctor", "version", "completion"];
+    let commands = [
+        "",
+        "open",
+        "run",
+        "status",
+        "list",
+        "close",
+        "policy show",
+        "install",
+        "uninstall",
+        "doctor",
+        "version",
+        "completion",
+    ];
     for command in commands {
         let argv: Vec<&str> =
             std::iter::once("kubectl-breakglass").chain(command.split_whitespace()).chain(["--help"]).collect();

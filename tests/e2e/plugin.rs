@@ -175,7 +175,7 @@ fn what_is_missing_in_the_cluster_is_named() {
     let alice = cluster.plugin("alice");
     let open = ["open", "INC-1", "-n", "prod", "--reason", "r"];
     let not_installed = "error: breakglass is not installed in this cluster: its kinds are unknown here\n\
-        hint: kubectl apply -k manifests/\n";
+        hint: kubectl breakglass install\n";
     for args in [&["list"][..], &["status"], &["close", "INC-1"]] {
         check(&alice.run(args), 1, "", not_installed);
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use breakglass::api::{BreakglassChange, Mode, Operation, Timestamp};
-use breakglass::decide::Decision;
+use breakglass::decide::{Decision, REHEARSED};
 use breakglass::mark::{self, Ink, Past};
 use breakglass::patch::patch;
 use breakglass::record::{self, ATTEMPT, Circumstances, record};
@@ -56,7 +56,7 @@ impl Unavailable {
     /// What to say at once where waiting will not help.
     fn for_good(&self) -> Option<String> {
         let gone = self.0.downcast_ref::<DefinitionGone>()?;
-        Some(format!("this write is not let in: {gone}. Who runs the cluster types: kubectl apply -k manifests/crds"))
+        Some(format!("this write is not let in: {gone}. Who runs the cluster types: kubectl breakglass install"))
     }
 }
 
@@ -137,9 +137,7 @@ impl Admission {
             Decision::Note if !write.can_carry_stamp() => Answer { audit: noted(write), ..Answer::allow() },
             Decision::Pass | Decision::Leave | Decision::Note => Answer::allow(),
             Decision::Refuse(refusal) => Answer::refuse(refusal.to_string()),
-            Decision::Rehearse(refusal) => {
-                warn([format!("without --dry-run this is refused: {}", refusal.reason()), refusal.next()])
-            }
+            Decision::Rehearse(refusal) => warn([format!("{REHEARSED}{}", refusal.reason()), refusal.next()]),
             Decision::Tolerate(refusal) if scene.rules.spec().mode == Mode::Warn => {
                 warn([refusal.reason(), refusal.next()])
             }

@@ -12,6 +12,7 @@ fn manifests_hold_the_definitions_of_the_three_kinds() {
         let path = format!("{folder}/{}.yaml", definition.spec.names.plural);
         let mut definition = serde_json::to_value(&definition).unwrap();
         unwrap_lines(&mut definition);
+        definition["metadata"]["labels"] = serde_json::json!({"app.kubernetes.io/part-of": "breakglass"});
         let text = format!(
             "# Generated from breakglass/src/api. Do not edit: UPDATE=1 cargo test -p breakglass\n{}",
             serde_saphyr::to_string(&definition).unwrap()

@@ -74,6 +74,10 @@ impl Decision<'_> {
     }
 }
 
+/// What the warning begins with that a dry run is let in with where the write itself would be refused. The plugin asks this
+/// way whether it needs a token.
+pub const REHEARSED: &str = "without --dry-run this is refused: ";
+
 /// Decides what happens to a write.
 pub fn decide<'k>(write: &Write<'_>, writer: &Writer, known: Known<'k>) -> Decision<'k> {
     match writer {

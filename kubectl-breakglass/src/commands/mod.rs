@@ -12,6 +12,10 @@ pub mod list;
 pub mod close;
 // The policy in force.
 pub mod policy;
+// Everything into the cluster, until it works.
+pub mod install;
+// Everything out of it, and no lock left behind.
+pub mod uninstall;
 // Is it in place, and who can write past it.
 pub mod doctor;
 // Plugin and webhook.

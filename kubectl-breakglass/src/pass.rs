@@ -1,0 +1,91 @@
+//! Pass: the tokens that an install or an uninstall holds while it writes to what breakglass itself guards.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt;
+
+use crate::commands::open::{OpenArgs, wait_for_approval};
+use crate::ctx::Ctx;
+use crate::error::{CommandError, Result};
+use crate::request::{Purpose, prepare};
+use crate::tokens::{self, Really, create};
+
+/// What the tokens are asked for by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// The incident, if one was named.
+    pub incident: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// The command line that was typed, to be typed again with an incident.
+    pub command: String,
+}
+
+/// Tokens, one for each environment. To be closed, whatever becomes of the work.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    names: Vec<String>,
+}
+
+impl Pass {
+    /// Opens what is needed for these environments; nothing where there is none.
+    ///
+    /// # Errors
+    /// When no incident was named, or the webhook gives no token. What was opened before that is closed.
+    pub async fn open(ctx: &mut Ctx<'_>, environments: &BTreeSet<String>, cause: &Cause) -> Result<Self> {
+        let mut pass = Self::default();
+        if environments.is_empty() {
+            return Ok(pass);
+        }
+        let Some(incident) = &cause.incident else {
+            let names: Vec<&str> = environments.iter().map(String::as_str).collect();
+            let message = format!(
+                "breakglass guards itself: this changes what belongs to {}, and needs a token for an incident",
+                names.join(" and ")
+            );
+            let hint = format!("{} --incident INC-123 --reason \"…\"", cause.command);
+            return Err(CommandError::usage(message).hint(hint));
+        };
+        for environment in environments {
+            if let Err(error) = pass.add(ctx, incident, environment, &cause.reason).await {
+                pass.close(ctx).await;
+                return Err(error);
+            }
+        }
+        Ok(pass)
+    }
+
+    async fn add(&mut self, ctx: &mut Ctx<'_>, incident: &str, environment: &str, reason: &str) -> Result<()> {
+        let args = OpenArgs {
+            incident: incident.to_owned(),
+            reason: reason.to_owned(),
+            environment: Some(environment.to_owned()),
+            ttl: None,
+            wait: true,
+            yes: true,
+            dry_run: false,
+        };
+        let request = prepare(ctx, &args, &Purpose::Open).await?;
+        let token = create(&ctx.cluster, &request, Really::Yes).await?;
+        let name = token.name_any();
+        ctx.printer.say(&format!("token: opened {name} for {}", request.place()));
+        self.names.push(name);
+        if request.needs_approval() {
+            wait_for_approval(ctx, &request.rules, &token).await?;
+        }
+        Ok(())
+    }
+
+    /// Closes them. One that stays open is said loudly, and is no reason to undo what was done.
+    pub async fn close(self, ctx: &mut Ctx<'_>) {
+        for name in self.names {
+            match tokens::close(&ctx.cluster, &name).await {
+                Ok(_) => ctx.printer.say(&format!("token: {name} closed")),
+                Err(error) => {
+                    ctx.printer.say(&format!("error: {name} is still open: {}", error.message));
+                    ctx.printer.say(&format!("hint: kubectl breakglass close {name}"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Takes every stamp off: our annotations and our label, and nothing else.
+
+use breakglass::stamp;
+use futures::StreamExt;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use serde_json::{Map, Value, json};
+
+use crate::call::FIELD_MANAGER;
+use crate::connect::Connection;
+use crate::discover::{Kind, Kinds};
+use crate::explain::root_cause;
+use crate::scan::{PARALLEL, Scan, Stamped, Where, copies, scan};
+
+/// What became of the stamps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cleared {
+    /// How many objects carry none any more.
+    pub cleared: usize,
+    /// One sentence for each that could not be read or written.
+    pub failures: Vec<String>,
+}
+
+/// Every object that carries a stamp or a copy of one: a ReplicaSet has those of its Deployment.
+pub async fn stamped(cluster: &Connection, kinds: &Kinds) -> Scan {
+    let mut found = scan(cluster, kinds, &Where::Everywhere, stamp::STATE).await;
+    let replica_sets = kinds.listable.iter().find(|kind| kind.name() == "replicasets.apps");
+    if let Some(kind) = replica_sets {
+        found.append(copies(cluster, kind).await);
+    }
+    found
+}
+
+/// Takes the stamps off that were found.
+pub async fn clear(cluster: &Connection, found: Scan) -> Cleared {
+    let unreadable = found.unreadable.iter().map(|kind| format!("{kind} may not be listed by you"));
+    let mut cleared = Cleared { cleared: 0, failures: found.failures.iter().cloned().chain(unreadable).collect() };
+    let answers: Vec<Result<(), String>> = futures::stream::iter(&found.stamped)
+        .map(|object| clear_one(cluster, object))
+        .buffer_unordered(PARALLEL)
+        .collect()
+        .await;
+    for answer in answers {
+        match answer {
+            Ok(()) => cleared.cleared += 1,
+            Err(why) => cleared.failures.push(why),
+        }
+    }
+    cleared.failures.sort();
+    cleared
+}
+
+async fn clear_one(cluster: &Connection, object: &Stamped) -> Result<(), String> {
+    let kind: &Kind = &object.kind;
+    let api = match &object.namespace {
+        Some(namespace) => Api::<DynamicObject>::namespaced_with(cluster.client.clone(), namespace, &kind.resource),
+        None => Api::all_with(cluster.client.clone(), &kind.resource),
+    };
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    // Only this object: one that took its name since carries no stamp of ours.
+    let patch = Patch::Merge(without_stamp(&object.uid));
+    let name = || format!("{}/{}", kind.name(), object.name);
+    match cluster.patiently(|| api.patch_metadata(&object.name, &params, &patch)).await {
+        Some(Ok(_)) => Ok(()),
+        // Gone, or another one by now.
+        Some(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(()),
+        Some(Err(error)) => Err(format!("{}: {}", name(), root_cause(&error))),
+        None => Err(format!("{}: no answer in time", name())),
+    }
+}
+
+/// The merge patch that takes our keys off an object: null is "take it off".
+fn without_stamp(uid: &str) -> Value {
+    let nulls =
+        |keys: &[&str]| -> Map<String, Value> { keys.iter().map(|&key| (key.to_owned(), Value::Null)).collect() };
+    json!({"metadata": {"uid": uid, "annotations": nulls(&stamp::ANNOTATIONS), "labels": nulls(&stamp::LABELS)}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_our_keys_is_taken_off() {
+        let patch = without_stamp("u");
+        let object = patch.as_object().unwrap();
+        assert_eq!(object.keys().collect::<Vec<_>>(), ["metadata"]);
+        let metadata = patch["metadata"].as_object().unwrap();
+        assert_eq!(metadata.keys().collect::<Vec<_>>(), ["annotations", "labels", "uid"]);
+        for map in ["annotations", "labels"] {
+            for (key, value) in metadata[map].as_object().unwrap() {
+                assert!(key.starts_with("breakglass.dev/") && value.is_null(), "{key}");
+            }
+        }
+    }
+}
