@@ -101,6 +101,8 @@ mod gate_approval;
 mod gate_store;
 // The value of a Secret shows nowhere but in the Secret.
 mod secret;
+// What shows from outside, and who is woken by it.
+mod monitoring;
 // The plugin as people and scripts use it.
 mod plugin;
 // What doctor finds.

@@ -99,6 +99,36 @@ pub fn flux() -> Result<Flux> {
     })
 }
 
+/// promtool, which checks rules as Prometheus does: the one on the PATH, or the one in Debian's package, unpacked into the cache.
+///
+/// # Errors
+/// When neither is to be had: with what to install.
+pub fn promtool() -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if let Some(found) = std::env::split_paths(&path).map(|folder| folder.join("promtool")).find(|file| file.is_file())
+    {
+        return Ok(found);
+    }
+    let folder = cache()?.join("prometheus");
+    fs::create_dir_all(&folder)?;
+    once(&folder, "promtool", || {
+        eprintln!("unpacking promtool from Debian's package prometheus; it is kept");
+        let unfinished = folder.join(".unfinished");
+        let _ = fs::remove_dir_all(&unfinished);
+        fs::create_dir_all(&unfinished)?;
+        // A machine that has just been made has no lists yet; where that takes rights that we lack, they may be there already.
+        let script = "apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; } && \
+            dpkg-deb --extract prometheus_*.deb .";
+        let out = Command::new("sh").args(["-c", script]).current_dir(&unfinished).output().context(NO_PROMTOOL)?;
+        if !out.status.success() {
+            bail!("{NO_PROMTOOL}:\n{}", String::from_utf8_lossy(&out.stderr));
+        }
+        Ok(unfinished.join("usr/bin/promtool"))
+    })
+}
+
+const NO_PROMTOOL: &str = "promtool is missing. Install it: apt-get install prometheus";
+
 /// This repository's programs, found beside the program that asks.
 ///
 /// # Errors
