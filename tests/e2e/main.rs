@@ -103,6 +103,8 @@ mod gate_store;
 mod secret;
 // The plugin as people and scripts use it.
 mod plugin;
+// In with one command, and out with one, in whatever order.
+mod install;
 // What doctor finds.
 mod doctor;
 

@@ -128,7 +128,10 @@ impl std::fmt::Display for Tally {
         writeln!(
             f,
             "{landed} writes landed, {failed} failed, {dropped} were never sent, in {:.1} s; half within {:?}, 99 % within {:?}, all within {:?}",
-            took.as_secs_f32(), self.within(0.5), self.within(0.99), self.within(1.0)
+            took.as_secs_f32(),
+            self.within(0.5),
+            self.within(0.99),
+            self.within(1.0)
         )?;
         self.failures.iter().try_for_each(|failure| {
             writeln!(f, "  {:.3} s {}: {}", failure.at.as_secs_f32(), failure.write, failure.why)
@@ -136,12 +139,7 @@ impl std::fmt::Display for Tally {
     }
 }
 
-async fn write(
-    client: kube::Client,
-    namespace: &str,
-    (rate, until): (u32, Until),
-    stop: &AtomicBool,
-) -> Result<Tally> {
+async fn write(client: kube::Client, namespace: &str, (rate, until): (u32, Until), stop: &AtomicBool) -> Result<Tally> {
     let began = Instant::now();
     // What is due beyond two seconds' worth is not kept: whoever is that slow is not measured any better.
     let (due, tickets) = mpsc::channel::<Instant>(rate as usize * 2 + AT_ONCE);
