@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 use tokio::sync::{Mutex, mpsc};
@@ -38,7 +39,7 @@ pub enum Until {
 /// Writes that go on in the background.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<Result<Tally>>,
+    thread: Option<JoinHandle<Result<Tally>>>,
 }
 
 /// What became of the writes.
@@ -85,7 +86,7 @@ impl Load {
                 write(client, &namespace, (rate, until), &stopped).await
             })
         })?;
-        Ok(Self { stop, thread })
+        Ok(Self { stop, thread: Some(thread) })
     }
 
     /// Ends it, and waits for the answers that are still to come.
@@ -101,8 +102,16 @@ impl Load {
     ///
     /// # Errors
     /// When nobody could log in.
-    pub fn wait(self) -> Result<Tally> {
-        self.thread.join().map_err(|_| anyhow::anyhow!("the writers panicked"))?.context("writing under load")
+    pub fn wait(mut self) -> Result<Tally> {
+        let thread = self.thread.take().context("it ended already")?;
+        thread.join().map_err(|_| anyhow!("the writers panicked"))?.context("writing under load")
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // A test that failed meanwhile leaves no writers behind.
+        self.stop.store(true, Ordering::Release);
     }
 }
 
@@ -128,7 +137,10 @@ impl std::fmt::Display for Tally {
         writeln!(
             f,
             "{landed} writes landed, {failed} failed, {dropped} were never sent, in {:.1} s; half within {:?}, 99 % within {:?}, all within {:?}",
-            took.as_secs_f32(), self.within(0.5), self.within(0.99), self.within(1.0)
+            took.as_secs_f32(),
+            self.within(0.5),
+            self.within(0.99),
+            self.within(1.0)
         )?;
         self.failures.iter().try_for_each(|failure| {
             writeln!(f, "  {:.3} s {}: {}", failure.at.as_secs_f32(), failure.write, failure.why)
@@ -136,12 +148,7 @@ impl std::fmt::Display for Tally {
     }
 }
 
-async fn write(
-    client: kube::Client,
-    namespace: &str,
-    (rate, until): (u32, Until),
-    stop: &AtomicBool,
-) -> Result<Tally> {
+async fn write(client: kube::Client, namespace: &str, (rate, until): (u32, Until), stop: &AtomicBool) -> Result<Tally> {
     let began = Instant::now();
     // What is due beyond two seconds' worth is not kept: whoever is that slow is not measured any better.
     let (due, tickets) = mpsc::channel::<Instant>(rate as usize * 2 + AT_ONCE);

@@ -97,7 +97,10 @@ impl Setup {
     }
 
     fn bring_up(&self, directory: &Path, group: &Arc<Group>) -> Result<Cluster> {
-        ensure!(!(self.nodes && self.webhook), "nodes run what is installed: ask for nodes or for the webhook, not both");
+        ensure!(
+            !(self.nodes && self.webhook),
+            "nodes run what is installed: ask for nodes or for the webhook, not both"
+        );
         let (programs, ours) = (binaries::control_plane()?, binaries::ours()?);
         fill_bin(directory, &programs.kubectl, &ours)?;
         let network = self.nodes.then(Network::reserve).transpose()?;

@@ -50,9 +50,7 @@ fn environment(pod: &Value, container: &Value, place: &Place<'_>) -> Result<BTre
         let name = variable["name"].as_str().unwrap_or_default().to_owned();
         let value = match (&variable["value"], &variable["valueFrom"]["fieldRef"]["fieldPath"]) {
             (_, Value::String(path)) => field(pod, path, place)?,
-            (value, _) if variable["valueFrom"].is_null() => {
-                expand(value.as_str().unwrap_or_default(), &environment)
-            }
+            (value, _) if variable["valueFrom"].is_null() => expand(value.as_str().unwrap_or_default(), &environment),
             _ => return Err(format!("the tests' kubelet knows no other source of {name} than a fieldRef")),
         };
         environment.insert(name, value);

@@ -89,7 +89,8 @@ impl Kubelet {
         let ready = json!({"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "it is",
             "lastHeartbeatTime": now()});
         let room = json!({"cpu": "2", "memory": "4Gi", "pods": "110"});
-        let addresses = json!([{"type": "InternalIP", "address": self.host}, {"type": "Hostname", "address": self.name}]);
+        let addresses =
+            json!([{"type": "InternalIP", "address": self.host}, {"type": "Hostname", "address": self.name}]);
         let mut status = json!({"conditions": [ready], "capacity": room, "allocatable": room, "addresses": addresses});
         if !self.was_ready() {
             status["conditions"][0]["lastTransitionTime"] = json!(now());

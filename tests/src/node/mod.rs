@@ -238,7 +238,8 @@ impl Drop for Nodes {
 async fn parts(site: &Site<'_>, shared: &Arc<Shared>) -> Result<()> {
     let scheduler = log_in(site, "system:kube-scheduler", None).await?;
     let proxy = log_in(site, "system:kube-proxy", None).await?;
-    let watches = [(Kind::Pods, &scheduler), (Kind::Nodes, &scheduler), (Kind::Services, &proxy), (Kind::Slices, &proxy)];
+    let watches =
+        [(Kind::Pods, &scheduler), (Kind::Nodes, &scheduler), (Kind::Services, &proxy), (Kind::Slices, &proxy)];
     for (kind, api) in watches {
         tokio::spawn(Arc::clone(&shared.seen).follow(api.client.clone(), kind));
     }

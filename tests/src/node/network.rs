@@ -53,7 +53,8 @@ impl Network {
         if !self.may_listen() {
             let config = directory.join("cluster/egress.json");
             let transport = json!({"uds": {"udsName": socket(directory)}});
-            let cluster = json!({"name": "cluster", "connection": {"proxyProtocol": "HTTPConnect", "transport": transport}});
+            let cluster =
+                json!({"name": "cluster", "connection": {"proxyProtocol": "HTTPConnect", "transport": transport}});
             let egress = json!({"apiVersion": "apiserver.k8s.io/v1beta1", "kind": "EgressSelectorConfiguration",
                 "egressSelections": [cluster]});
             fs::write(&config, egress.to_string())?;

@@ -86,8 +86,22 @@ impl Worker {
         let (kubeconfig, process, posted, probes) = (None, None, Value::Null, [None, None, None]);
         let (started, again, crashes) = (Instant::now(), Instant::now(), 0);
         Self {
-            shared, api, node, host, pod, name, address, here, status, posted, process, probes, kubeconfig, started,
-            again, crashes,
+            shared,
+            api,
+            node,
+            host,
+            pod,
+            name,
+            address,
+            here,
+            status,
+            posted,
+            process,
+            probes,
+            kubeconfig,
+            started,
+            again,
+            crashes,
         }
     }
 

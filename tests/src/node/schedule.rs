@@ -76,9 +76,9 @@ fn choose(pod: &Value, nodes: &[Arc<Value>], places: &[&str]) -> Result<String, 
     let name = |node: &Value| node["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let on = |node: &str| places.iter().filter(|place| **place == node).count();
     let taking = nodes.iter().filter(|node| takes(node, pod)).map(|node| name(node));
-    taking.min_by_key(|node| (on(node), node.clone())).ok_or_else(|| {
-        format!("0/{} nodes are available: each is cordoned, tainted or not ready.", nodes.len())
-    })
+    taking
+        .min_by_key(|node| (on(node), node.clone()))
+        .ok_or_else(|| format!("0/{} nodes are available: each is cordoned, tainted or not ready.", nodes.len()))
 }
 
 /// Whether a node is ready, not cordoned, and has no taint that the pod does not tolerate.
