@@ -105,6 +105,8 @@ mod secret;
 mod monitoring;
 // The plugin as people and scripts use it.
 mod plugin;
+// In with one command, and out with one, in whatever order.
+mod install;
 // What doctor finds.
 mod doctor;
 

@@ -17,7 +17,7 @@ use crate::ctx::Ctx;
 use crate::error::{CommandError, Result};
 use crate::explain::Doing;
 use crate::in_force::policy_in_force;
-use crate::manifests::{Step, Wanted, render};
+use crate::manifests::{Part, Step, Wanted, render};
 use crate::pass::{Cause, Pass};
 use crate::plan::{Change, May, Planned, plan, read};
 use crate::policy_file;
@@ -167,18 +167,28 @@ pub async fn install(ctx: &mut Ctx<'_>, args: &InstallArgs) -> Result<Exit> {
     ctx.flags.namespaces.clear();
     let parts = render(&args.wanted(spec_now(ctx, args).await?)?);
     let may = May { take_all: args.force_conflicts, take_mode: args.mode.is_some() };
-    let planned = plan(&ctx.cluster, parts, may).await?;
     if args.dry_run {
+        let planned = plan(&ctx.cluster, parts, may, Deadline::after(Duration::ZERO)).await?;
         return say_plan(ctx, &planned);
     }
     if args.replicas == Some(1) {
         ctx.printer.say("Warning: with one replica, prod is shut to people while it moves to another node");
     }
     let deadline = args.deadline();
-    if planned.iter().all(|one| one.change == Change::Unchanged) {
-        ctx.printer.say(&format!("unchanged: all {} objects are as they should be", planned.len()));
-    } else {
+    // A webhook that has lost its kinds lets nothing else in: what is missing of them comes first.
+    let (kinds, rest): (Vec<Part>, Vec<Part>) = parts.into_iter().partition(|part| part.step <= Step::Definitions);
+    let mut planned = plan(&ctx.cluster, kinds, may, deadline).await?;
+    let mut changed = Change::Unchanged;
+    if planned.iter().any(|one| one.part.step == Step::Definitions && one.change == Change::Created) {
         change(ctx, args, &planned, deadline).await?;
+        changed = Change::Configured;
+        planned.clear();
+    }
+    planned.extend(plan(&ctx.cluster, rest, may, deadline).await?);
+    if planned.iter().any(|one| one.change != Change::Unchanged) {
+        change(ctx, args, &planned, deadline).await?;
+    } else if changed == Change::Unchanged {
+        ctx.printer.say(&format!("unchanged: all {} objects are as they should be", planned.len()));
     }
     if args.wait {
         until_it_works(ctx, deadline).await?;
@@ -247,13 +257,16 @@ async fn apply_all(ctx: &mut Ctx<'_>, planned: &[Planned], deadline: Deadline) -
         }
         let Some(first) = step.first() else { continue };
         let mut sentence = format!("{}: {}", first.part.step.as_str(), tally(step));
-        if first.part.step == Step::Definitions {
+        if first.part.step == Step::Definitions && step.iter().any(|one| one.change != Change::Unchanged) {
             for one in step {
                 established(ctx, &one.part, deadline).await?;
             }
             sentence += ", established";
         }
-        ctx.printer.say(&format!("{sentence} ({})", seconds(started)));
+        match step.iter().all(|one| one.change == Change::Unchanged) {
+            true => ctx.printer.say(&sentence),
+            false => ctx.printer.say(&format!("{sentence} ({})", seconds(started))),
+        }
     }
     Ok(())
 }
@@ -291,7 +304,6 @@ async fn until_it_works(ctx: &mut Ctx<'_>, deadline: Deadline) -> Result<()> {
 mod tests {
     use super::*;
     use crate::call::Conflicts;
-    use crate::manifests::Part;
 
     fn args(policy: Option<&str>, mode: Option<Mode>) -> InstallArgs {
         InstallArgs {

@@ -59,10 +59,16 @@ impl UninstallArgs {
         if self.purge { Purge::Yes } else { Purge::No }
     }
 
+    /// This command line without the incident, to be typed again.
+    fn command(&self) -> String {
+        let flags = [(self.purge, " --purge"), (self.yes, " --yes")];
+        let given = flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag);
+        format!("kubectl breakglass uninstall{}", given.collect::<String>())
+    }
+
     fn cause(&self) -> Cause {
-        let flags = if self.purge { " --purge" } else { "" };
         let reason = self.reason.clone().unwrap_or_else(|| "uninstall".to_owned());
-        Cause { incident: self.incident.clone(), reason, command: format!("kubectl breakglass uninstall{flags}") }
+        Cause { incident: self.incident.clone(), reason, command: self.command() }
     }
 }
 
@@ -90,12 +96,12 @@ pub async fn uninstall(ctx: &mut Ctx<'_>, args: &UninstallArgs) -> Result<Exit> 
     let unlocked = unlock(ctx, &removal, deadline).await;
     pass.close(ctx).await;
     unlocked?;
-    rest(ctx, &removal).await?;
+    rest(ctx, &removal, deadline).await?;
     let mut exit = Exit::Done;
     if args.purge {
         exit = purge(ctx, &removal, deadline).await?;
     }
-    check_nothing_is_locked(ctx).await?;
+    check_nothing_is_locked(ctx, deadline).await?;
     ctx.printer.say(&format!("uninstalled in {}", seconds(started)));
     if !args.purge {
         say_what_is_kept(ctx).await;
@@ -114,15 +120,15 @@ fn built_in() -> Result<Rules> {
 /// nothing; should one that is not have done so, they go again.
 async fn unlock(ctx: &mut Ctx<'_>, removal: &Removal, deadline: Deadline) -> Result<()> {
     let started = Instant::now();
-    let webhook = remove_all(ctx, &removal.webhook).await?;
-    let locks = remove_all(ctx, &configurations()).await?;
+    let webhook = remove_all(ctx, &removal.webhook, deadline).await?;
+    let locks = remove_all(ctx, &configurations(), deadline).await?;
     ctx.printer.say(&format!("deployment: {webhook}"));
     ctx.printer.say(&format!("webhook configurations: {locks}: nothing is refused or stamped any more"));
     loop {
         let left = pods_left(ctx).await?;
         let back = registered(&ctx.cluster).await?;
         for part in &back {
-            remove(&ctx.cluster, part).await?;
+            remove(&ctx.cluster, part, deadline).await?;
         }
         if left.is_empty() && back.is_empty() {
             break;
@@ -138,10 +144,10 @@ async fn unlock(ctx: &mut Ctx<'_>, removal: &Removal, deadline: Deadline) -> Res
 }
 
 /// `deleted`, `already gone`, `2 deleted, 1 already gone`.
-async fn remove_all(ctx: &Ctx<'_>, parts: &[Part]) -> Result<String> {
+async fn remove_all(ctx: &Ctx<'_>, parts: &[Part], deadline: Deadline) -> Result<String> {
     let mut now = 0;
     for part in parts {
-        now += usize::from(remove(&ctx.cluster, part).await? == Gone::Now);
+        now += usize::from(remove(&ctx.cluster, part, deadline).await? == Gone::Now);
     }
     let already = parts.len() - now;
     Ok(match (now, already) {
@@ -153,10 +159,10 @@ async fn remove_all(ctx: &Ctx<'_>, parts: &[Part]) -> Result<String> {
 }
 
 /// What the webhook used, last its rights.
-async fn rest(ctx: &mut Ctx<'_>, removal: &Removal) -> Result<()> {
+async fn rest(ctx: &mut Ctx<'_>, removal: &Removal, deadline: Deadline) -> Result<()> {
     let started = Instant::now();
     let parts: Vec<Part> = removal.rest.iter().cloned().chain(leases(&ctx.cluster).await?).collect();
-    let words = remove_all(ctx, &parts).await?;
+    let words = remove_all(ctx, &parts, deadline).await?;
     ctx.printer.say(&format!("service, roles and the rest: {words} ({})", seconds(started)));
     Ok(())
 }
@@ -172,7 +178,7 @@ async fn purge(ctx: &mut Ctx<'_>, removal: &Removal, deadline: Deadline) -> Resu
         ctx.printer.say(&format!("Warning: a stamp may be left: {failure}"));
     }
     let started = Instant::now();
-    let words = remove_all(ctx, &removal.purged).await?;
+    let words = remove_all(ctx, &removal.purged, deadline).await?;
     for part in &removal.purged {
         wait_gone(&ctx.cluster, part, deadline).await?;
     }
@@ -181,10 +187,10 @@ async fn purge(ctx: &mut Ctx<'_>, removal: &Removal, deadline: Deadline) -> Resu
 }
 
 /// The one thing that must never be left.
-async fn check_nothing_is_locked(ctx: &Ctx<'_>) -> Result<()> {
+async fn check_nothing_is_locked(ctx: &Ctx<'_>, deadline: Deadline) -> Result<()> {
     let back = registered(&ctx.cluster).await?;
     for part in &back {
-        remove(&ctx.cluster, part).await?;
+        remove(&ctx.cluster, part, deadline).await?;
     }
     let back = registered(&ctx.cluster).await?;
     let Some(first) = back.first() else { return Ok(()) };
@@ -220,8 +226,9 @@ async fn confirm(ctx: &mut Ctx<'_>, args: &UninstallArgs) -> Result<()> {
     let records = records(ctx).await;
     let place = format!("{} (context {})", ctx.cluster.server, ctx.cluster.context);
     if !ctx.input.terminal {
+        let incident = args.incident.as_ref().map(|id| format!(" --incident {id}")).unwrap_or_default();
         let message = format!("a purge takes {records} from {place} for good, and was not confirmed");
-        return Err(CommandError::usage(message).hint(format!("{} --yes", args.cause().command)));
+        return Err(CommandError::usage(message).hint(format!("{} --yes{incident}", args.command())));
     }
     ctx.printer.say(&format!("This takes {records}, the policy and all stamps from {place}, for good."));
     ctx.printer.ask(&format!("Type {GROUP} to go on: "));
@@ -248,6 +255,11 @@ async fn records(ctx: &Ctx<'_>) -> String {
 }
 
 async fn say_what_is_kept(ctx: &mut Ctx<'_>) {
+    let definitions = Removal::all().purged;
+    if there(&ctx.cluster, definitions).await.is_ok_and(|left| left.is_empty()) {
+        ctx.printer.say("Nothing of breakglass is left but stamps, if there were any.");
+        return;
+    }
     let records = records(ctx).await;
     ctx.printer.say(&format!(
         "Kept: {records}, tokens, policy and stamps; the namespace {HOME_NAMESPACE} with the Secrets \
