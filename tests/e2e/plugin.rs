@@ -191,7 +191,7 @@ fn what_is_missing_in_the_cluster_is_named() {
     for what in [["-k", crds], ["-k", roles], ["-f", people]] {
         admin.ok(&[&["apply", "--server-side"], &what[..]].concat());
     }
-    admin.ok(&["wait", "--for=condition=Established", "--timeout=60s", "-k", crds]);
+    admin.ok(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]);
     tests::users::wait_until_may(&cluster.kubectl("alice"), ["create", "breakglasstokens.breakglass.dev"], "prod")
         .unwrap();
     check(
