@@ -51,12 +51,10 @@ pub async fn established(ctx: &Ctx<'_>, definition: &Part, deadline: Deadline) -
             return Ok(());
         }
         if !deadline.pause().await {
-            let why = of_type("NamesAccepted").and_then(|one| one["message"].as_str().map(str::to_owned));
-            let message = format!(
-                "the server does not serve {}: {}",
-                definition.name,
-                why.unwrap_or("it does not say why".into())
-            );
+            let refused = of_type("NamesAccepted").filter(|condition| condition["status"] == "False");
+            let why = refused.and_then(|condition| condition["message"].as_str().map(str::to_owned));
+            let why = why.unwrap_or_else(|| "there was not enough time".to_owned());
+            let message = format!("the server does not serve {} yet: {why}", definition.name);
             return Err(CommandError::failed(message).hint(format!("kubectl describe crd {}", definition.name)));
         }
     }

@@ -23,6 +23,7 @@ use crate::plan::{Change, May, Planned, plan, read};
 use crate::policy_file;
 use crate::print::{Printer, object};
 use crate::prove::{prove, registered};
+use crate::removal;
 use crate::rollout::{Deadline, available, established};
 use crate::tokens::Really;
 
@@ -175,19 +176,11 @@ pub async fn install(ctx: &mut Ctx<'_>, args: &InstallArgs) -> Result<Exit> {
         ctx.printer.say("Warning: with one replica, prod is shut to people while it moves to another node");
     }
     let deadline = args.deadline();
-    // A webhook that has lost its kinds lets nothing else in: what is missing of them comes first.
-    let (kinds, rest): (Vec<Part>, Vec<Part>) = parts.into_iter().partition(|part| part.step <= Step::Definitions);
-    let mut planned = plan(&ctx.cluster, kinds, may, deadline).await?;
-    let mut changed = Change::Unchanged;
-    if planned.iter().any(|one| one.part.step == Step::Definitions && one.change == Change::Created) {
-        change(ctx, args, &planned, deadline).await?;
-        changed = Change::Configured;
-        planned.clear();
-    }
-    planned.extend(plan(&ctx.cluster, rest, may, deadline).await?);
+    bring_back_the_kinds(ctx, args, &parts, deadline).await?;
+    let planned = plan(&ctx.cluster, parts, may, deadline).await?;
     if planned.iter().any(|one| one.change != Change::Unchanged) {
         change(ctx, args, &planned, deadline).await?;
-    } else if changed == Change::Unchanged {
+    } else {
         ctx.printer.say(&format!("unchanged: all {} objects are as they should be", planned.len()));
     }
     if args.wait {
@@ -226,6 +219,26 @@ fn say_plan(ctx: &mut Ctx<'_>, planned: &[Planned]) -> Result<Exit> {
         ctx.printer.say("This needs a token: breakglass guards itself. Give --incident and --reason.");
     }
     Ok(Exit::Done)
+}
+
+/// A webhook that has lost its kinds lets nothing else in, not even a dry run, and has no token to give. That a kind is made is
+/// guarded by nobody, so that it can be repaired.
+async fn bring_back_the_kinds(ctx: &mut Ctx<'_>, args: &InstallArgs, parts: &[Part], deadline: Deadline) -> Result<()> {
+    if removal::registered(&ctx.cluster).await?.is_empty() {
+        return Ok(());
+    }
+    let mut missing = Vec::new();
+    for part in parts.iter().filter(|part| part.step == Step::Definitions) {
+        let api = part.api(&ctx.cluster.client);
+        if ctx.ask(Doing::Asking("for the definitions"), api.get_opt(&part.name)).await?.is_none() {
+            missing.push(part.clone());
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let planned = plan(&ctx.cluster, missing, May { take_all: false, take_mode: false }, deadline).await?;
+    change(ctx, args, &planned, deadline).await
 }
 
 /// Applies what changes, under a token where one is needed.
