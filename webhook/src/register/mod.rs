@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use breakglass::register::render;
-pub use breakglass::register::{GATE_PATH, NAME, STAMP_PATH};
-
 use breakglass::rules::Rules;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -22,6 +20,8 @@ use tokio::sync::watch;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::said::said;
+
+pub use breakglass::register::{GATE_PATH, NAME, STAMP_PATH};
 
 #[cfg(test)]
 mod tests;
