@@ -23,7 +23,7 @@ soak: programs ## look for a write to prod that gets around the gate, for a quar
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is not installed: the parsers are not fuzzed"; exit 0; }; \
 	for target in review patch diff; do cargo fuzz run -s none $$target -- -max_total_time=60 || exit 1; done
 
-up: programs ## start a cluster with Flux, breakglass and people and leave it up (BARE=1: without breakglass)
+up: programs ## start a cluster with Flux, breakglass and people and leave it up (BARE=1: two nodes to install breakglass on)
 	@$(local) up $(if $(BARE),--bare)
 
 down: ## end what `make up` and `make demo` left up

@@ -21,6 +21,8 @@ fn check_refused(output: &Output, subject: &str, place: &str) {
 
 // The control plane itself.
 mod smoke;
+// Nodes on this machine, on which replicas live as in production.
+mod nodes;
 // A person's write: refused with the command that would let it in, stamped, recorded.
 mod admit_direct;
 // Each way in which a client writes, under a token.

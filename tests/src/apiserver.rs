@@ -36,7 +36,8 @@ pub struct ApiServer {
 
 /// Starts kube-apiserver over the etcd at `etcd_url` and waits until it is ready.
 ///
-/// Its certificates go to `directory`, its audit log beside the other logs in `logs`.
+/// Its certificates go to `directory`, its audit log beside the other logs in `logs`; `network` are the arguments that say
+/// which addresses Services have, and how they are reached.
 ///
 /// # Errors
 /// When it does not become ready: with the end of its log.
@@ -45,6 +46,7 @@ pub fn start(
     program: &Path,
     (directory, logs): (&Path, &Path),
     (etcd_url, authority): (&str, &Authority),
+    network: &[String],
 ) -> Result<ApiServer> {
     fs::create_dir_all(directory)?;
     let write = |name: &str, text: &str| -> Result<PathBuf> {
@@ -74,7 +76,7 @@ pub fn start(
         .arg("--service-account-issuer=https://kubernetes.default.svc")
         .arg(format!("--service-account-signing-key-file={}", token_key.display()))
         .arg(format!("--service-account-key-file={}", token_public_key.display()))
-        .arg("--service-cluster-ip-range=10.96.0.0/16")
+        .args(network)
         .arg("--authorization-mode=RBAC")
         .arg(format!("--audit-policy-file={}", audit_policy.display()))
         .arg(format!("--audit-log-path={}", logs.join("audit.log").display()))

@@ -11,6 +11,7 @@ use crate::certs::Authority;
 use crate::etcd::Etcd;
 use crate::flux::{Flux, bound_token};
 use crate::kubectl::Kubectl;
+use crate::node::Nodes;
 use crate::process::{self, Group, Process};
 use crate::setup::Setup;
 use crate::users::{self, Kubeconfig, Login};
@@ -18,13 +19,14 @@ use crate::webhook::Webhook;
 use crate::{binaries, controller_manager};
 
 /// Writes as admin without being asked for a token: what is written this way is the scene, not the test.
-pub(crate) const OVERRIDE: [&str; 6] =
+pub const OVERRIDE: [&str; 6] =
     ["--as", "admin", "--as-group", "system:masters", "--as-group", "breakglass.dev:override"];
 
 /// A cluster with people in it. Everything that we started for it ends when it is dropped, or when we end.
 #[derive(Debug)]
 pub struct Cluster {
     // In the order they are dropped: first those who write, last what they write to.
+    pub(crate) nodes: Option<Nodes>,
     pub(crate) webhook: Option<Webhook>,
     pub(crate) flux: Option<Flux>,
     pub(crate) control_plane: Option<ControlPlane>,

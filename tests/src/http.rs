@@ -1,5 +1,8 @@
 //! One person with another client than kubectl: requests as they go over the wire, and the status they are answered with.
 
+use std::path::Path;
+
+use anyhow::Result;
 use http::header;
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
@@ -28,17 +31,8 @@ impl Http {
     /// When their kubeconfig cannot be used.
     #[must_use]
     pub fn new(person: &Kubectl, user_agent: &str) -> Self {
-        // An error says that somebody did already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let client = runtime.block_on(async {
-            let kubeconfig = kube::config::Kubeconfig::read_from(person.kubeconfig()).unwrap();
-            let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
-            // What is sent once is seen once.
-            config.default_retry = false;
-            config.headers.push((header::USER_AGENT, user_agent.parse().unwrap()));
-            kube::Client::try_from(config).unwrap()
-        });
+        let client = runtime.block_on(client(person.kubeconfig(), user_agent)).unwrap();
         Self { client, runtime }
     }
 
@@ -75,7 +69,26 @@ impl Http {
     }
 }
 
-async fn send(
+/// A client that logs in with the current context of `kubeconfig`, and calls itself `user_agent`.
+///
+/// # Errors
+/// When the kubeconfig cannot be used.
+pub(crate) async fn client(kubeconfig: &Path, user_agent: &str) -> Result<kube::Client> {
+    // An error says that somebody did already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig)?;
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+    // What is sent once is seen once.
+    config.default_retry = false;
+    config.headers.push((header::USER_AGENT, user_agent.parse()?));
+    Ok(kube::Client::try_from(config)?)
+}
+
+/// Sends one request with a body of this media type.
+///
+/// # Errors
+/// What the API server refused it with.
+pub(crate) async fn send(
     client: &kube::Client,
     method: &str,
     (path, media_type): (&str, &str),

@@ -37,6 +37,9 @@ pub mod source;
 // breakglass itself, and what it left behind.
 pub mod record;
 pub mod webhook;
+// Nodes that run the webhook's pods, and people who write meanwhile.
+pub mod load;
+pub mod node;
 // An unknown kind, and an unknown webhook.
 pub mod other_webhook;
 pub mod widgets;
@@ -46,7 +49,7 @@ pub mod bypass;
 mod cluster;
 mod setup;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, OVERRIDE};
 pub use http::Http;
 pub use kubectl::{Kubectl, Output};
 pub use setup::Setup;

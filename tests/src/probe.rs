@@ -26,7 +26,7 @@ pub fn free_port() -> std::io::Result<u16> {
 /// # Errors
 /// Why not, for the last line of a wait.
 pub fn http(port: u16, path: &str) -> Result<(), String> {
-    expect_200(connect(port)?, path)
+    http_at(local(port), path)
 }
 
 /// Whether `https://127.0.0.1:<port><path>` answers 200, whatever certificate it shows.
@@ -34,7 +34,23 @@ pub fn http(port: u16, path: &str) -> Result<(), String> {
 /// # Errors
 /// Why not, for the last line of a wait.
 pub fn https(port: u16, path: &str) -> Result<(), String> {
-    expect_200(session(port)?, path)
+    https_at(local(port), path)
+}
+
+/// Whether `http://<address><path>` answers 200: the address of a pod.
+///
+/// # Errors
+/// Why not.
+pub fn http_at(address: SocketAddr, path: &str) -> Result<(), String> {
+    expect_200(connect(address)?, path)
+}
+
+/// The same over TLS, whatever certificate it shows.
+///
+/// # Errors
+/// Why not.
+pub fn https_at(address: SocketAddr, path: &str) -> Result<(), String> {
+    expect_200(session_at(address)?, path)
 }
 
 /// POSTs `body` to `https://127.0.0.1:<port><path>`, whatever certificate that shows; the status and the body answered.
@@ -60,6 +76,10 @@ pub fn post(port: u16, path: &str, body: &[u8]) -> Result<(u16, String), String>
 
 /// A TLS session with the server on that port, whatever certificate it shows.
 pub(crate) fn session(port: u16) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+    session_at(local(port))
+}
+
+fn session_at(address: SocketAddr) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -69,11 +89,14 @@ pub(crate) fn session(port: u16) -> Result<StreamOwned<ClientConnection, TcpStre
         .with_no_client_auth();
     let name = ServerName::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST));
     let session = ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
-    Ok(StreamOwned::new(session, connect(port)?))
+    Ok(StreamOwned::new(session, connect(address)?))
 }
 
-fn connect(port: u16) -> Result<TcpStream, String> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+fn connect(address: SocketAddr) -> Result<TcpStream, String> {
     let stream = TcpStream::connect_timeout(&address, LIMIT).map_err(|error| format!("{address}: {error}"))?;
     stream.set_read_timeout(Some(LIMIT)).map_err(|error| error.to_string())?;
     stream.set_write_timeout(Some(LIMIT)).map_err(|error| error.to_string())?;

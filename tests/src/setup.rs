@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::binaries::{self, Ours};
 use crate::certs::Authority;
 use crate::cluster::{Cluster, ControlPlane, keep_on_panic, people};
 use crate::kubectl::Kubectl;
+use crate::node::{self, Network, Nodes};
 use crate::process::{self, Group};
 use crate::users::{self, Kubeconfig, Login};
 use crate::{apiserver, controller_manager, etcd, flux, webhook};
@@ -24,6 +25,7 @@ pub struct Setup {
     directory: Option<PathBuf>,
     flux: bool,
     webhook: bool,
+    nodes: bool,
     log: Option<String>,
 }
 
@@ -31,7 +33,7 @@ impl Setup {
     /// A bare control plane in a directory of its own, which `name` makes recognisable.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), directory: None, flux: false, webhook: false, log: None }
+        Self { name: name.to_owned(), directory: None, flux: false, webhook: false, nodes: false, log: None }
     }
 
     /// With Flux, which keeps prod in line with a repository.
@@ -45,6 +47,14 @@ impl Setup {
     #[must_use]
     pub fn webhook(mut self) -> Self {
         self.webhook = true;
+        self
+    }
+
+    /// With two nodes, which run breakglass when somebody installs it as people do. Not together with
+    /// [`webhook`](Self::webhook), which is one process that no node knows of.
+    #[must_use]
+    pub fn nodes(mut self) -> Self {
+        self.nodes = true;
         self
     }
 
@@ -87,11 +97,18 @@ impl Setup {
     }
 
     fn bring_up(&self, directory: &Path, group: &Arc<Group>) -> Result<Cluster> {
+        ensure!(!(self.nodes && self.webhook), "nodes run what is installed: ask for nodes or for the webhook, not both");
         let (programs, ours) = (binaries::control_plane()?, binaries::ours()?);
         fill_bin(directory, &programs.kubectl, &ours)?;
-        let (control_plane, mut config) = control_plane(group, &programs, directory)?;
+        let network = self.nodes.then(Network::reserve).transpose()?;
+        let arguments = match &network {
+            Some(network) => network.arguments(directory)?,
+            None => no_network(),
+        };
+        let (control_plane, mut config) = control_plane(group, &programs, (directory, &arguments))?;
         let control_plane = Some(control_plane);
         let mut cluster = Cluster {
+            nodes: None,
             webhook: None,
             flux: None,
             control_plane,
@@ -101,6 +118,11 @@ impl Setup {
 
         let admin = cluster.kubectl("admin");
         step("namespaces and people", || settle_in(&cluster))?;
+        if let (Some(network), Some(plane)) = (network, &cluster.control_plane) {
+            let (authority, directory) = (&plane.authority, directory);
+            let site = node::Site { group, directory, admin: &admin, authority, config: &config };
+            cluster.nodes = Some(step("two nodes", || Nodes::start(&site, network, &ours.webhook))?);
+        }
         if self.flux {
             let programs = binaries::flux()?;
             let site = flux::Site { group, directory: &cluster.directory, admin: &admin };
@@ -130,8 +152,8 @@ impl Setup {
     pub fn look(self) -> Result<Cluster> {
         let (directory, group) = self.place()?;
         let programs = binaries::control_plane()?;
-        let (servers, _) = servers(&group, &programs, &directory, Authority::new()?)?;
-        Ok(Cluster { webhook: None, flux: None, control_plane: Some(servers), directory, _group: group })
+        let (servers, _) = servers(&group, &programs, (&directory, &no_network()), Authority::new()?)?;
+        Ok(Cluster { nodes: None, webhook: None, flux: None, control_plane: Some(servers), directory, _group: group })
     }
 
     /// A cluster that somebody else runs: nothing is started, the people are the contexts of `kubeconfig`.
@@ -146,7 +168,7 @@ impl Setup {
         let text = reader.try_ok(&["config", "view", "--raw", "--flatten", "-o", "json"], "")?;
         let config = Kubeconfig::parse(&text)?;
         save(&config, &directory)?;
-        Ok(Cluster { webhook: None, flux: None, control_plane: None, directory, _group: group })
+        Ok(Cluster { nodes: None, webhook: None, flux: None, control_plane: None, directory, _group: group })
     }
 
     /// The directory, and the group that ends and removes what is in it.
@@ -170,10 +192,10 @@ impl Setup {
 fn control_plane(
     group: &Group,
     programs: &binaries::ControlPlane,
-    directory: &Path,
+    (directory, network): (&Path, &[String]),
 ) -> Result<(ControlPlane, Kubeconfig)> {
     let authority = Authority::new()?;
-    let (mut control_plane, config) = servers(group, programs, directory, authority)?;
+    let (mut control_plane, config) = servers(group, programs, (directory, network), authority)?;
     let name = "kube-controller-manager";
     let login = Login::Certificate(control_plane.authority.client("system:kube-controller-manager", None)?);
     let kubeconfig = directory.join("cluster/kube-controller-manager.kubeconfig");
@@ -189,17 +211,22 @@ fn control_plane(
 fn servers(
     group: &Group,
     programs: &binaries::ControlPlane,
-    directory: &Path,
+    (directory, network): (&Path, &[String]),
     authority: Authority,
 ) -> Result<(ControlPlane, Kubeconfig)> {
     let (inner, logs) = (directory.join("cluster"), directory.join("logs"));
     let etcd = step("etcd", || etcd::start(group, &programs.etcd, &inner.join("etcd")))?;
     let api_server = step("kube-apiserver", || {
-        apiserver::start(group, &programs.kube_apiserver, (&inner.join("pki"), &logs), (&etcd.url, &authority))
+        apiserver::start(group, &programs.kube_apiserver, (&inner.join("pki"), &logs), (&etcd.url, &authority), network)
     })?;
     let config = Kubeconfig::of_people(&api_server.url, &authority)?;
     save(&config, directory)?;
     Ok((ControlPlane { controller_manager: None, api_server, etcd, authority }, config))
+}
+
+/// The addresses of Services where no node serves them: nobody connects to one.
+fn no_network() -> Vec<String> {
+    vec!["--service-cluster-ip-range=10.96.0.0/16".to_owned()]
 }
 
 /// One kubeconfig with everybody in it, and one for each.
@@ -214,6 +241,8 @@ fn settle_in(cluster: &Cluster) -> Result<()> {
     for name in users::NAMESPACES {
         documents += &format!("---\n{}\n", users::namespace(name));
     }
+    // Of roles that are not there before breakglass is: a binding may come first.
+    documents += &format!("---\n{}", users::BREAKGLASS_RIGHTS);
     cluster.kubectl("admin").try_ok(&["apply", "--server-side", "-f", "-"], &documents)?;
     for namespace in users::NAMESPACES {
         users::wait_until_may(&cluster.kubectl("alice"), users::EDIT, namespace)?;

@@ -29,6 +29,9 @@ pub const FLUX: &str = "flux";
 /// Rights of the people in the whole cluster; those in breakglass come with it, in `tests/local/people.yaml`.
 pub const RIGHTS: &str = include_str!("rights.yaml");
 
+/// Rights of the people in breakglass: bindings of roles that its manifests bring.
+pub(crate) const BREAKGLASS_RIGHTS: &str = include_str!("../local/people.yaml");
+
 /// A right that `edit` gives: who has it has the rest of that role too.
 pub const EDIT: [&str; 2] = ["create", "deployments.apps"];
 

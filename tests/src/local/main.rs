@@ -36,7 +36,7 @@ struct Args {
 enum Command {
     /// Start it and leave it up
     Up {
-        /// Without breakglass in it
+        /// Without breakglass in it, but with two nodes to install it on
         #[arg(long)]
         bare: bool,
     },

@@ -13,7 +13,7 @@ pub(crate) fn supervise(place: &Place, bare: bool) -> Result<()> {
     let held = place.hold()?.context("another supervisor holds this place")?;
     process::keep(&place.directory);
     let setup = Setup::new("local").directory(&place.directory).flux();
-    let cluster = if bare { setup } else { setup.webhook() }.start()?;
+    let cluster = if bare { setup.nodes() } else { setup.webhook() }.start()?;
     fs::write(place.ready(), if bare { "bare" } else { "breakglass" })?;
     asked_to_end()?;
     let _ = fs::remove_file(place.ready());

@@ -62,7 +62,9 @@ pub(crate) fn next_steps(place: &Place, bare: bool) -> String {
          \x20 export KUBECONFIG=$PWD/{directory}/kubeconfig PATH=$PWD/{directory}/bin:$PATH\n\
          \x20 kubectl --context alice -n prod get deployments\n"
     );
-    if !bare {
+    if bare {
+        text += "\x20 kubectl breakglass --context admin install\n";
+    } else {
         text += "\x20 kubectl --context alice -n prod set image deployment/api api=registry.example.com/api:1.0.1\n";
         text += "\x20 kubectl breakglass --context alice open INC-123 -n prod --reason \"checkout returns 500\"\n";
     }
