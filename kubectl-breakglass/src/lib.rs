@@ -22,6 +22,12 @@ pub mod request;
 pub mod tokens;
 // The records in the cluster.
 pub mod ledger;
+// What is wrong with a policy that nobody has put in force yet.
+pub mod lint;
+// From a word for a kind to the kind.
+pub mod resolve;
+// What would become of a write.
+pub mod outlook;
 // Every kind that can be listed.
 pub mod discover;
 // What I may list, and where.
@@ -122,12 +128,19 @@ fn start(cli: Cli, printer: &mut Printer, input: print::Input) -> Result<Exit> {
 }
 
 async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Result<Exit> {
-    let Cli { flags, command } = cli;
+    let (Cli { mut flags, command }, mut input) = (cli, input);
     match command {
         Command::Completion(args) => return commands::completion::completion(&args, printer),
         Command::Version(args) => return commands::version::version(&args, &flags, printer).await,
+        Command::Policy(args) if args.is_offline() => {
+            return commands::policy::offline(&args, &flags, printer, &mut input);
+        }
         _ => {}
     }
+    let subject = match &command {
+        Command::Policy(args) => args.subject(&mut flags)?,
+        _ => None,
+    };
     let cluster = connect::connect(&flags).await?;
     let ctx = &mut Ctx { flags, cluster, printer, input };
     match command {
@@ -136,7 +149,7 @@ async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Resul
         Command::Status(args) => commands::status::status(ctx, &args).await,
         Command::List(args) => commands::list::list(ctx, &args).await,
         Command::Close(args) => commands::close::close(ctx, &args).await,
-        Command::Policy(args) => commands::policy::policy(ctx, &args).await,
+        Command::Policy(args) => commands::policy::policy(ctx, &args, subject).await,
         Command::Doctor(args) => commands::doctor::doctor(ctx, &args).await,
         Command::Version(_) | Command::Completion(_) => Ok(Exit::Done),
     }

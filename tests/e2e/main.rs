@@ -105,6 +105,8 @@ mod secret;
 mod plugin;
 // What doctor finds.
 mod doctor;
+// What would become of a write.
+mod policy_explain;
 
 // No file of this folder is forgotten above, where it would be compiled by nobody.
 #[test]
