@@ -38,6 +38,8 @@ pub mod scan;
 pub mod row_state;
 // Records and stamped objects, joined to one row each.
 pub mod rows;
+// Which of them a policy that enforced would have refused.
+pub mod would_refuse;
 // Whether what was deleted is gone.
 pub mod gone;
 // New records, as they come.
