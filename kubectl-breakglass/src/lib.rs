@@ -52,6 +52,10 @@ pub mod identities;
 pub mod reach;
 // What doctor looks at, one file a check.
 pub mod checks;
+// What it reads for that.
+pub mod survey;
+// All checks over what was read.
+pub mod examine;
 // One file a command.
 pub mod commands;
 // stdout is data, stderr is talk.

@@ -103,8 +103,10 @@ mod gate_store;
 mod secret;
 // The plugin as people and scripts use it.
 mod plugin;
-// What doctor finds.
+// Who can write past us, and what is registered, as doctor finds it.
 mod doctor;
+// Every other part, with a fault seeded in each, and mended by the command that doctor names.
+mod doctor_faults;
 // What would become of a write.
 mod policy_explain;
 
