@@ -107,8 +107,12 @@ mod monitoring;
 mod plugin;
 // In with one command, and out with one, in whatever order.
 mod install;
-// What doctor finds.
+// Who can write past us, and what is registered, as doctor finds it.
 mod doctor;
+// Every other part, with a fault seeded in each, and mended by the command that doctor names.
+mod doctor_faults;
+// What would become of a write.
+mod policy_explain;
 
 // No file of this folder is forgotten above, where it would be compiled by nobody.
 #[test]
