@@ -10,7 +10,7 @@ pub struct Section {
     pub cases: &'static [(&'static str, &'static str)],
 }
 
-pub const SECTIONS: [Section; 6] = [STAMPS, GATE, TOKENS, INPUT, OUTAGES, CERTIFICATES];
+pub const SECTIONS: [Section; 7] = [STAMPS, GATE, TOKENS, INPUT, OUTAGES, CERTIFICATES, PLUGIN];
 
 const STAMPS: Section = Section {
     letter: 'L',
@@ -190,6 +190,12 @@ const CERTIFICATES: Section = Section {
         ("T-09", "Where callers have to show a certificate, only the API server's is taken, and its CA can change."),
         ("T-10", "Whoever calls past the API server learns nothing and changes nothing."),
     ],
+};
+
+const PLUGIN: Section = Section {
+    letter: 'X',
+    title: "The plugin",
+    cases: &[("X-12", "Each of twelve seeded faults is found by `doctor`, with the command that mends it.")],
 };
 
 /// Cases that no test here can hold, and why.

@@ -63,7 +63,7 @@ pub fn replicas(replicas: &[Replica], wanted: i32, now: DateTime<Utc>, mend: &Me
     let (fresh, stale): (Vec<_>, Vec<_>) = replicas.iter().partition(|replica| replica.is_fresh(now));
     let mut findings: Vec<Finding> = stale.iter().filter_map(|replica| silent(replica, now)).collect();
     for replica in &fresh {
-        findings.extend(health(replica, mend));
+        findings.extend(health(replica));
         findings.extend(clock(replica));
     }
     if findings.iter().all(|finding| finding.level < Level::Problem) && !fresh.is_empty() {
@@ -90,7 +90,7 @@ fn silent(replica: &Replica, now: DateTime<Utc>) -> Option<Finding> {
     Some(Finding::new(Level::Problem, CHECK, message).hint(hint).object(format!("pod/{name}")))
 }
 
-fn health(replica: &Replica, mend: &Mend) -> Vec<Finding> {
+fn health(replica: &Replica) -> Vec<Finding> {
     let name = &replica.name;
     let logs = format!("kubectl -n {HOME} logs {name} --tail=20");
     let problem = |message: String, hint: String| {

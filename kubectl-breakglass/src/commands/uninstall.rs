@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use breakglass::api::{BreakglassChange, GROUP, HOME_NAMESPACE, Span};
-use breakglass::rules::Rules;
 use clap::Args;
 use kube::api::{Api, ListParams};
 
@@ -23,12 +22,17 @@ use crate::unstamp::{clear, stamped};
 
 /// Take breakglass out of the cluster
 ///
-/// The webhook goes first and its configurations with it, so that nobody waits
-/// for an answer that does not come, whatever was deleted by hand before. Records,
-/// policy, stamps and the key that records verify by are kept: install finds them
-/// again. With --purge they go as well, for good.
+/// The webhook configurations go first and the webhook with them, so that nobody
+/// waits for an answer that does not come, whatever was deleted by hand before.
+/// This takes the right to delete them, which a cluster admin has, and no token:
+/// the API server asks no webhook about them, and its audit log says who it was.
+/// With --incident a token is opened first, and what goes is on record, too.
+///
+/// Records, policy, stamps and the key that records verify by are kept: install
+/// finds them again. With --purge they go as well, for good.
 ///
 /// Examples:
+///   kubectl breakglass uninstall
 ///   kubectl breakglass uninstall --incident INC-123 --reason "moving away"
 ///   kubectl breakglass uninstall --purge --dry-run
 #[derive(Args, Clone, Debug)]
@@ -43,7 +47,7 @@ pub struct UninstallArgs {
     /// How long all the waiting may take
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = timeout)]
     pub timeout: Span,
-    /// The incident that a token is opened for, where one is needed
+    /// The incident that a token is opened for, so that what goes is on record
     #[arg(long, value_name = "INCIDENT")]
     pub incident: Option<String>,
     /// Why, for that token
@@ -88,14 +92,15 @@ pub async fn uninstall(ctx: &mut Ctx<'_>, args: &UninstallArgs) -> Result<Exit> 
         confirm(ctx, args).await?;
     }
     let deadline = Deadline::after(args.timeout.delta().to_std().unwrap_or_default());
-    let needed = match found.iter().any(|(_, guarded)| *guarded) {
-        true => environments(&found, &policy_in_force(&ctx.cluster).await?.rules),
-        false => environments(&found, &built_in()?),
-    };
-    let pass = Pass::open(ctx, &needed, &args.cause()).await?;
-    let unlocked = unlock(ctx, &removal, deadline).await;
-    pass.close(ctx).await;
-    unlocked?;
+    if args.incident.is_some() && found.iter().any(|(_, guarded)| *guarded) {
+        let needed = environments(&found, &policy_in_force(&ctx.cluster).await?.rules);
+        let pass = Pass::open(ctx, &needed, &args.cause()).await?;
+        let unlocked = unlock(ctx, [&removal.webhook, &configurations()], deadline).await;
+        pass.close(ctx).await;
+        unlocked?;
+    } else {
+        unlock(ctx, [&configurations(), &removal.webhook], deadline).await?;
+    }
     rest(ctx, &removal, deadline).await?;
     let mut exit = Exit::Done;
     if args.purge {
@@ -109,21 +114,19 @@ pub async fn uninstall(ctx: &mut Ctx<'_>, args: &UninstallArgs) -> Result<Exit> 
     Ok(exit)
 }
 
-fn built_in() -> Result<Rules> {
-    Rules::built_in().map_err(|error| CommandError::failed(error.to_string()))
-}
-
 /// Ends the webhook and takes its configurations away, until both are gone.
 ///
-/// The Deployment first: what leads would put its configurations back. They go at once after it, while the replicas still
-/// answer: from the first moment on nobody is refused by somebody who is not there. A replica that is on its way out repairs
-/// nothing; should one that is not have done so, they go again.
-async fn unlock(ctx: &mut Ctx<'_>, removal: &Removal, deadline: Deadline) -> Result<()> {
+/// One at once after the other, while the replicas still answer: from the first moment on nobody is refused by somebody who is
+/// not there. What leads looks every two seconds and would put its configurations back; a replica that is on its way out
+/// repairs nothing. Should one have been faster, they go again.
+async fn unlock(ctx: &mut Ctx<'_>, parts: [&[Part]; 2], deadline: Deadline) -> Result<()> {
     let started = Instant::now();
-    let webhook = remove_all(ctx, &removal.webhook, deadline).await?;
-    let locks = remove_all(ctx, &configurations(), deadline).await?;
-    ctx.printer.say(&format!("deployment: {webhook}"));
-    ctx.printer.say(&format!("webhook configurations: {locks}: nothing is refused or stamped any more"));
+    for parts in parts {
+        let what = if parts.len() == 1 { "deployment" } else { "webhook configurations" };
+        let words = remove_all(ctx, parts, deadline).await?;
+        ctx.printer.say(&format!("{what}: {words}"));
+    }
+    ctx.printer.say("nothing is refused or stamped any more");
     loop {
         let left = pods_left(ctx).await?;
         let back = registered(&ctx.cluster).await?;
@@ -213,7 +216,7 @@ async fn say_what_would_go(ctx: &mut Ctx<'_>, args: &UninstallArgs, found: &[(Pa
         ));
     }
     if found.iter().any(|(_, guarded)| *guarded) {
-        ctx.printer.say("This needs a token: breakglass guards itself. Give --incident and --reason.");
+        ctx.printer.say("To have it on record, give --incident and --reason.");
     }
     Ok(Exit::Done)
 }
