@@ -77,6 +77,10 @@ pub fn versions(versions: &Versions, mend: &Mend) -> Vec<Finding> {
             let message = format!("plugin and webhook are v{webhook}, Kubernetes is {server}");
             findings.push(Finding::new(Level::Ok, CHECK, message));
         }
+        None if findings.is_empty() => {
+            let message = format!("this plugin is v{OURS}, and nobody says of which version the webhook is");
+            findings.push(Finding::new(Level::Note, CHECK, message));
+        }
         _ => {}
     }
     findings
@@ -145,6 +149,6 @@ mod tests {
         check(&[OURS, "0.0.9"], &image, "v1.36.3", &[(Level::Problem, "pod-1 v0.0.9, pod-0 v")]);
         check(&["0.0.9"], "x:0.0.9", "v1.36.3", &[(Level::Note, "the webhook is v0.0.9")]);
         check(&[OURS], "x:99.0.0", "v1.36.3", &[(Level::Note, "the image of v99.0.0")]);
-        check(&[], &image, "v1.36.3", &[]);
+        check(&[], &image, "v1.36.3", &[(Level::Note, "nobody says of which version")]);
     }
 }
