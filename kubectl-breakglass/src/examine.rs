@@ -62,10 +62,11 @@ pub fn examine(survey: &Survey, in_force: &Result<InForce, CommandError>, mine: 
     if survey.mutating.is_some() || survey.validating.is_some() {
         findings.extend(certificates(&known_certificates(survey, live), survey.now).into_iter().filter(|_| there));
     }
-    findings.extend(rules.iter().flat_map(|rules| registered(survey, rules, known.are_ours() && in_force.is_ok())));
+    findings
+        .extend(rules.iter().flat_map(|rules| registered(survey, rules, known.are_ours() && in_force.is_ok(), &mend)));
     if survey.reports.is_some() && there {
         let wanted = live.and_then(|live| live.spec.as_ref()?.replicas).unwrap_or(REPLICAS);
-        findings.extend(replicas(&reports, wanted, survey.now, &mend));
+        findings.extend(replicas(&reports, wanted, survey.now));
     }
     if let Some(lead) = survey.lead.as_ref().filter(|_| there) {
         let pods = running.iter().flat_map(|running| &running.pods).filter_map(|pod| pod.metadata.name.clone());
@@ -132,18 +133,23 @@ fn mend(live: Option<&Deployment>, same_version: bool) -> Mend {
 }
 
 /// First what makes the registration worthless, then what differs.
-fn registered(survey: &Survey, rules: &Rules, compare: bool) -> Vec<Finding> {
+/// The webhook repairs both by itself; where it does not, an install brings it back.
+fn registered(survey: &Survey, rules: &Rules, compare: bool, mend: &Mend) -> Vec<Finding> {
     let (Some(mutating), Some(validating)) = (&survey.mutating, &survey.validating) else { return Vec::new() };
     let (mutating, validating) = (ours(mutating), ours(validating));
     let found = registration(mutating, validating, rules);
     let sound = found.iter().all(|finding| finding.level < Level::Problem);
-    match (mutating, validating) {
+    let mut found = match (mutating, validating) {
         (Some(mutating), Some(validating)) if sound && compare => {
             let differences = drift(mutating, validating, rules);
             if differences.is_empty() { found } else { differences }
         }
         _ => found,
+    };
+    for finding in found.iter_mut().filter(|finding| finding.level == Level::Problem) {
+        finding.hints.insert(0, mend.install());
     }
+    found
 }
 
 fn known_certificates(survey: &Survey, live: Option<&Deployment>) -> Certificates {

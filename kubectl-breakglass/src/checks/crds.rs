@@ -115,7 +115,10 @@ mod tests {
         assert_eq!(findings.len(), 1, "{findings:#?}");
         assert!(findings[0].message.contains(expected), "{}", findings[0].message);
         let problem = findings[0].level == Level::Problem;
-        assert_eq!(findings[0].hints, if problem { vec!["kubectl breakglass install".to_owned()] } else { vec![] });
+        assert_eq!(
+            findings[0].hints,
+            if problem { vec!["kubectl breakglass install --incident INC-123".to_owned()] } else { vec![] }
+        );
     }
 
     #[test]

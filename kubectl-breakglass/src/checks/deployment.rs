@@ -55,7 +55,7 @@ pub fn deployment(running: &Running, mend: &Mend) -> Vec<Finding> {
         let message = format!("there is no service account {NAME}: no pod of the webhook can start");
         findings.push(problem(message).hint(mend.install()).object(format!("serviceaccount/{NAME}")));
     }
-    findings.extend(labels(running));
+    findings.extend(labels(running, mend));
     if findings.is_empty() {
         findings.push(Finding::new(Level::Ok, CHECK, format!("{available} of {wanted} replicas are available")));
     }
@@ -96,7 +96,7 @@ fn disruption(running: &Running, wanted: i32, mend: &Mend) -> Option<Finding> {
 }
 
 /// Pods of the webhook are made for the strictest standard; without the label nothing demands it of others there.
-fn labels(running: &Running) -> Option<Finding> {
+fn labels(running: &Running, mend: &Mend) -> Option<Finding> {
     let labels = running.namespace.as_ref().and_then(|namespace| namespace.metadata.labels.as_ref());
     let key = "pod-security.kubernetes.io/enforce";
     let enforced = labels.and_then(|labels| labels.get(key)).map(String::as_str);
@@ -104,8 +104,7 @@ fn labels(running: &Running) -> Option<Finding> {
         let message = format!(
             "the namespace {HOME} has not the label {key}=restricted: a pod with more rights than the webhook's could run there"
         );
-        let hint = format!("kubectl label --overwrite namespace {HOME} {key}=restricted");
-        Finding::new(Level::Problem, CHECK, message).hint(hint).object(format!("namespace/{HOME}"))
+        Finding::new(Level::Problem, CHECK, message).hint(mend.install()).object(format!("namespace/{HOME}"))
     })
 }
 
@@ -220,12 +219,15 @@ mod tests {
         );
         check(
             |given| given["disruption"] = Value::Null,
-            &[(Problem, "no PodDisruptionBudget", "kubectl breakglass install")],
+            &[(Problem, "no PodDisruptionBudget", "kubectl breakglass install --incident INC-123")],
         );
-        check(|given| given["account"] = Value::Null, &[(Problem, "no service account", "kubectl breakglass install")]);
+        check(
+            |given| given["account"] = Value::Null,
+            &[(Problem, "no service account", "kubectl breakglass install --incident INC-123")],
+        );
         check(
             |given| given["namespace"]["metadata"]["labels"] = json!({}),
-            &[(Problem, "has not the label", "kubectl label --overwrite namespace breakglass-system")],
+            &[(Problem, "has not the label", "kubectl breakglass install --incident INC-123")],
         );
     }
 
@@ -233,7 +235,7 @@ mod tests {
     fn configurations_without_anybody_who_answers_are_told_from_nothing_at_all() {
         check(
             |given| given["deployment"] = Value::Null,
-            &[(Level::Problem, "nothing is guarded", "kubectl breakglass install")],
+            &[(Level::Problem, "nothing is guarded", "kubectl breakglass install --incident INC-123")],
         );
         for gone in ["deployment", "namespace"] {
             check(
@@ -241,7 +243,11 @@ mod tests {
                     given[gone] = Value::Null;
                     given["isRegistered"] = json!(true);
                 },
-                &[(Level::Problem, "prod is locked and nobody answers", "kubectl breakglass install")],
+                &[(
+                    Level::Problem,
+                    "prod is locked and nobody answers",
+                    "kubectl breakglass install --incident INC-123",
+                )],
             );
         }
     }

@@ -4,7 +4,7 @@ use breakglass::report::{ANNOTATION, EVERY_SECONDS, NAME_PREFIX, Report};
 use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::api::coordination::v1::Lease;
 
-use super::{Finding, HOME, Level, Mend, time_of, written};
+use super::{Finding, HOME, Level, time_of, written};
 
 const CHECK: &str = "replicas";
 
@@ -53,7 +53,7 @@ impl Replica {
 }
 
 /// What is found at `now`, by the API server's clock. `wanted` is how many replicas the Deployment asks for.
-pub fn replicas(replicas: &[Replica], wanted: i32, now: DateTime<Utc>, mend: &Mend) -> Vec<Finding> {
+pub fn replicas(replicas: &[Replica], wanted: i32, now: DateTime<Utc>) -> Vec<Finding> {
     if replicas.is_empty() {
         let message = "no replica says anything of itself: none runs, or none may write its Lease";
         let hint = format!("kubectl -n {HOME} logs -l app.kubernetes.io/name=breakglass --tail=20");
@@ -181,7 +181,7 @@ mod tests {
 
     #[track_caller]
     fn check(given: &[Replica], expected: &[(Level, &str, &str)]) {
-        let findings = replicas(given, 2, noon(), &Mend::default());
+        let findings = replicas(given, 2, noon());
         assert_eq!(findings.len(), expected.len(), "{findings:#?}");
         for (finding, (level, message, hint)) in findings.iter().zip(expected) {
             assert!(finding.level == *level && finding.message.contains(message), "{finding:#?}");

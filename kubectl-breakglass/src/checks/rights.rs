@@ -156,7 +156,10 @@ mod tests {
         let findings = rights(&listed(&objects), &Mend::default());
         assert!(findings[0].level == expected.0 && findings[0].message.contains(expected.1), "{findings:#?}");
         let problem = expected.0 == Level::Problem;
-        assert_eq!(findings[0].hints.first().map(String::as_str), problem.then_some("kubectl breakglass install"));
+        assert_eq!(
+            findings[0].hints.first().map(String::as_str),
+            problem.then_some("kubectl breakglass install --incident INC-123")
+        );
     }
 
     #[test]
