@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 use tokio::sync::{Mutex, mpsc};
@@ -38,7 +39,7 @@ pub enum Until {
 /// Writes that go on in the background.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<Result<Tally>>,
+    thread: Option<JoinHandle<Result<Tally>>>,
 }
 
 /// What became of the writes.
@@ -85,7 +86,7 @@ impl Load {
                 write(client, &namespace, (rate, until), &stopped).await
             })
         })?;
-        Ok(Self { stop, thread })
+        Ok(Self { stop, thread: Some(thread) })
     }
 
     /// Ends it, and waits for the answers that are still to come.
@@ -101,8 +102,16 @@ impl Load {
     ///
     /// # Errors
     /// When nobody could log in.
-    pub fn wait(self) -> Result<Tally> {
-        self.thread.join().map_err(|_| anyhow::anyhow!("the writers panicked"))?.context("writing under load")
+    pub fn wait(mut self) -> Result<Tally> {
+        let thread = self.thread.take().context("it ended already")?;
+        thread.join().map_err(|_| anyhow!("the writers panicked"))?.context("writing under load")
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // A test that failed meanwhile leaves no writers behind.
+        self.stop.store(true, Ordering::Release);
     }
 }
 
