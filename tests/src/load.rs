@@ -20,6 +20,11 @@ use crate::kubectl::Kubectl;
 /// enough that a machine that is slower than that is late, and not out of time. What is due beyond waits for its turn.
 pub const AT_ONCE: u64 = 8;
 
+/// Who is answered slower than this waits, so that a machine that has other things to do as well is asked less; and for how long at
+/// most. Where nothing else goes on, answers take a few hundredths of a second.
+const SLOW: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 /// How long a write may take until it counts as failed: longer than the API server waits for a webhook.
 const LIMIT: Duration = Duration::from_secs(35);
 
@@ -176,7 +181,7 @@ async fn write(like: Writer, (rate, until): (u32, Until), stop: &AtomicBool) -> 
         writers.spawn(like.another().run(Arc::clone(&tickets)));
     }
     let dropped = pace(due, (rate, until), stop, began).await;
-    if stop.load(Ordering::Acquire) {
+    if !matches!(until, Until::Writes(_)) {
         // What waits for its turn is not sent any more.
         tickets.lock().await.close();
         while tickets.lock().await.try_recv().is_ok() {}
@@ -235,7 +240,12 @@ impl Writer {
     async fn run(mut self, tickets: Arc<Mutex<mpsc::Receiver<Instant>>>) -> Tally {
         loop {
             let Some(due) = tickets.lock().await.recv().await else { return self.tally };
+            let sent = Instant::now();
             self.write(due).await;
+            let took = sent.elapsed();
+            if took > SLOW {
+                tokio::time::sleep((took * AT_ONCE as u32).min(LONGEST_WAIT)).await;
+            }
         }
     }
 
