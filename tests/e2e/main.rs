@@ -23,6 +23,16 @@ fn check_refused(output: &Output, subject: &str, place: &str) {
 mod smoke;
 // Nodes on this machine, on which replicas live as in production.
 mod nodes;
+// Certificates are made anew under load.
+mod rotation;
+// Replicas are replaced under load.
+mod rolling;
+// Replicas are killed, held, and left without a leader.
+mod replicas;
+// The version before this one, this one, and back.
+mod upgrade;
+// Somebody breaks what the replicas live on.
+mod mending;
 // A person's write: refused with the command that would let it in, stamped, recorded.
 mod admit_direct;
 // Each way in which a client writes, under a token.

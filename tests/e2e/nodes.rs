@@ -74,7 +74,7 @@ fn a_rollout_replaces_each_pod_and_no_write_fails() {
     }
 }
 
-/// A drain takes one replica at a time: with one left that is ready, the budget refuses to evict it.
+/// a drain takes one replica at a time: with one left that is ready, the budget refuses to evict it.
 #[test]
 fn a_drain_moves_a_replica_and_keeps_the_budget() {
     let (cluster, _turn) = cluster();

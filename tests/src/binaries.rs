@@ -259,7 +259,7 @@ fn crds() -> Result<PathBuf> {
 /// `folder/name`, made by `make` if it is not there.
 ///
 /// One process at a time makes it, and it appears whole or not at all.
-fn once(folder: &Path, name: &str, make: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
+pub(crate) fn once(folder: &Path, name: &str, make: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
     let wanted = folder.join(name);
     if !wanted.exists() {
         let lock = File::create(folder.join("lock"))?;
@@ -274,7 +274,7 @@ fn once(folder: &Path, name: &str, make: impl FnOnce() -> Result<PathBuf>) -> Re
     Ok(wanted)
 }
 
-fn cache() -> Result<PathBuf> {
+pub(crate) fn cache() -> Result<PathBuf> {
     let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     from("BREAKGLASS_CACHE")
         .or_else(|| from("XDG_CACHE_HOME").map(|folder| folder.join("breakglass")))
@@ -283,7 +283,7 @@ fn cache() -> Result<PathBuf> {
 }
 
 /// A duration as people say it: `3m12s`.
-fn duration(time: Duration) -> String {
+pub(crate) fn duration(time: Duration) -> String {
     match (time.as_secs() / 60, time.as_secs() % 60) {
         (0, seconds) => format!("{seconds}s"),
         (minutes, seconds) => format!("{minutes}m{seconds:02}s"),

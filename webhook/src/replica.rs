@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::cluster::Cluster;
 use crate::follow::FIELD_MANAGER;
 use crate::health::Health;
+use crate::leader::Leading;
 use crate::metrics::{CertificateLabel, Metrics, PhaseLabel, StateLabel, WatchLabel};
 use crate::register::Registrar;
 use crate::said::said;
@@ -52,7 +53,7 @@ pub struct Replica {
     /// Counts failed records.
     pub metrics: Arc<Metrics>,
     /// Whether it leads.
-    pub leading: watch::Receiver<bool>,
+    pub leading: Leading,
     /// Says what time it is here.
     pub clock: fn() -> DateTime<Utc>,
 }
@@ -93,14 +94,14 @@ impl Replica {
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
         leases.patch(&name, &params, &Patch::Apply(lease)).await.map_err(said).context("writing the Lease")?;
-        if *self.leading.borrow() { self.tidy(leases).await } else { Ok(()) }
+        if self.leading.now() { self.tidy(leases).await } else { Ok(()) }
     }
 
     /// Sets the metrics that say how things are, and not how often something happened.
     pub fn gauge(&self) {
         let (metrics, now) = (&self.metrics, (self.clock)());
         metrics.ready.set(i64::from(self.health.not_ready().is_empty()));
-        metrics.leader.set(i64::from(*self.leading.borrow()));
+        metrics.leader.set(i64::from(self.leading.now()));
         for (watch, time) in self.cluster.cut_off() {
             metrics.cut_off.get_or_create_owned(&WatchLabel { watch }).set(time.as_secs_f64());
         }
@@ -133,7 +134,7 @@ impl Replica {
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             not_ready: self.health.not_ready(),
-            leads: *self.leading.borrow(),
+            leads: self.leading.now(),
             certificates: ends.collect::<BTreeMap<_, _>>(),
             watches: watches.map(|(name, time)| (name.to_owned(), seconds(time))).collect(),
             failed_records: self.metrics.records_failed.get(),

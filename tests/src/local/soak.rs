@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use tests::bypass::{self, Until};
+use tests::rolling::{self, Plan};
 use tests::{Setup, process};
 
 #[derive(Debug, Subcommand)]
@@ -21,12 +22,46 @@ pub(crate) enum Soak {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Restart the replicas one after the other and make their certificates anew while people write, and see whether a write fails
+    Rolling {
+        /// For how long at least
+        #[arg(long, default_value_t = 300)]
+        seconds: u64,
+        /// Writes in a second
+        #[arg(long, default_value_t = 200)]
+        rate: u32,
+        /// Writes that have to land; as many as are due in that time where nothing is said
+        #[arg(long)]
+        writes: Option<u64>,
+    },
 }
 
 pub(crate) fn soak(what: &Soak) -> Result<()> {
-    let Soak::Bypass { seconds, requests, seed } = what;
+    match what {
+        Soak::Bypass { seconds, requests, seed } => bypass(*seconds, *requests, *seed),
+        Soak::Rolling { seconds, rate, writes } => {
+            let at_least = writes.unwrap_or(seconds * u64::from(*rate));
+            rolling(Plan { time: Duration::from_secs(*seconds), rate: *rate, at_least })
+        }
+    }
+}
+
+fn rolling(plan: Plan) -> Result<()> {
+    let cluster = Setup::new("soak").nodes().start()?;
+    cluster.install_manifests()?;
+    let report = rolling::run(&cluster, plan)?;
+    println!("{report}");
+    let problems = report.problems();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    process::keep(cluster.directory());
+    bail!("{}; all logs are in {}", problems.join(", "), cluster.directory().join("logs").display())
+}
+
+fn bypass(seconds: u64, requests: Option<u64>, seed: Option<u64>) -> Result<()> {
     let seed = seed.unwrap_or_else(|| chrono::Utc::now().timestamp().unsigned_abs());
-    let until = requests.map_or(Until::Elapsed(Duration::from_secs(*seconds)), Until::Requests);
+    let until = requests.map_or(Until::Elapsed(Duration::from_secs(seconds)), Until::Requests);
     let cluster = Setup::new("soak").flux().webhook().start()?;
     eprintln!("the seed is {seed}");
     let tally = bypass::run(&cluster, seed, until)?;
