@@ -194,6 +194,18 @@ async fn a_panic_ends_one_call_and_no_other() {
     assert_eq!(ask_of(&shared, "GET", "/livez", "").await.0, StatusCode::OK);
 }
 
+/// who hangs up before the answer is no longer counted as under way.
+#[tokio::test]
+async fn a_call_that_is_dropped_in_the_middle_is_not_under_way() {
+    let shared = listed(Utc::now).await;
+    let body = Body::from_stream(futures::stream::pending::<Result<&'static str, std::convert::Infallible>>());
+    let request = Request::builder().method("POST").uri(GATE_PATH);
+    let request = request.header("content-type", "application/json").header("content-length", 100);
+    let call = router(shared.clone()).oneshot(request.body(body).unwrap());
+    assert!(tokio::time::timeout(Duration::from_millis(50), call).await.is_err());
+    assert_eq!(shared.admission.metrics.in_flight.get(), 0);
+}
+
 /// Events that cannot be written wait up to a number, and beyond it are counted; who says one waits for nothing.
 #[tokio::test(start_paused = true)]
 async fn events_that_nobody_takes_are_counted_and_nobody_waits() {
