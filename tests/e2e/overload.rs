@@ -2,11 +2,12 @@
 //! too much is put off or turned away; what the API server asks is answered, and never otherwise than it should be.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tests::client::Client;
 use tests::limit::Limit;
 use tests::raw::{Answer, Raw, request};
 use tests::review::review;
@@ -43,32 +44,34 @@ fn descriptors(webhook: &Webhook) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", webhook.id().unwrap())).unwrap().count()
 }
 
-/// R-15: five thousand connections that say nothing, of which some have shaken hands and some send a review byte by byte, take a
-/// bounded part of it, and the API server is answered all the while.
+/// R-15: thousands of connections that say nothing, of which some have shaken hands and some send a review piece by piece, take a
+/// bounded part of it, make room for others, and the API server is answered all the while.
 #[test]
 fn whoever_connects_and_says_nothing_keeps_nobody_out() {
+    const SHAKEN: usize = 2_200;
+    const SILENT: usize = 2_800;
     let cluster = cluster();
     let webhook = cluster.webhook().copy();
     webhook.start().unwrap();
     cluster.open("alice", "INC-615", "prod-strained");
+    let alice = Client::new(&cluster.kubectl("alice"), &[]).unwrap();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, webhook.port()));
-    let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(10));
-    let over = AtomicBool::new(false);
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(20));
+    let (over, peak) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        // What is ended to make room comes again, as who means harm would.
-        let silent = scope.spawn(|| (0..4_500).filter_map(|_| connect().ok()).collect::<Vec<_>>());
-        let shaken = scope.spawn(|| {
-            let mut open = Vec::new();
-            for _ in 0..500 {
-                if let Ok(stream) = connect()
-                    && let Ok(mut raw) = Raw::over(stream, None, &[])
-                    && raw.shake().is_ok()
-                {
-                    open.push(raw);
-                }
-            }
-            open
-        });
+        let mut holders = Vec::new();
+        for _ in 0..4 {
+            holders.push(scope.spawn(|| {
+                let hold = |_| {
+                    let mut raw = Raw::over(connect().ok()?, None, &[]).ok()?;
+                    raw.shake().ok()?;
+                    Some(raw)
+                };
+                let shaken: Vec<Raw> = (0..SHAKEN / 4).filter_map(hold).collect();
+                let silent: Vec<TcpStream> = (0..SILENT / 4).filter_map(|_| connect().ok()).collect();
+                (shaken, silent)
+            }));
+        }
         let slow = scope.spawn(|| {
             let whole = request("/gate", &vec![b' '; 10 << 20]);
             while !over.load(Ordering::Relaxed) {
@@ -80,38 +83,36 @@ fn whoever_connects_and_says_nothing_keeps_nobody_out() {
                 }
             }
         });
-        let mut slowest = Duration::ZERO;
-        let mut writes = 0;
-        while !(silent.is_finished() && shaken.is_finished() && writes >= 5) {
+        let (mut slowest, mut writes) = (Duration::ZERO, 0);
+        let mut failed = Vec::new();
+        while writes < 10 || !holders.iter().all(|holder| holder.is_finished()) {
+            let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("flood-{writes}")}});
             let begun = Instant::now();
-            // Before anything may panic: the thread would not end.
-            let ran = cluster.kubectl("alice").namespace("prod-strained").run(&[
-                "create",
-                "configmap",
-                &format!("flood-{writes}"),
-            ]);
-            over.fetch_or(ran.status != 0, Ordering::Relaxed);
-            assert_eq!(ran.status, 0, "{ran}");
+            let answer = alice.json("POST", "/api/v1/namespaces/prod-strained/configmaps", &map);
             slowest = slowest.max(begun.elapsed());
+            failed.extend(answer.ok().filter(|answer| answer.status != 201));
             writes += 1;
+            peak.fetch_max(descriptors(&webhook), Ordering::Relaxed);
         }
-        let (silent, shaken) = (silent.join().unwrap(), shaken.join().unwrap());
+        let held: Vec<_> = holders.into_iter().map(|holder| holder.join().unwrap()).collect();
         over.store(true, Ordering::Relaxed);
         slow.join().unwrap();
+        let count = |number: fn(&(Vec<Raw>, Vec<TcpStream>)) -> usize| held.iter().map(number).sum::<usize>();
+        let (shaken, silent) = (count(|held| held.0.len()), count(|held| held.1.len()));
         let connections = webhook.metric("breakglass_connections").unwrap();
         let ended = webhook.metric("breakglass_connections_refused_total{reason=\"silent\"}").unwrap();
-        let (files, memory) = (descriptors(&webhook), webhook.peak_memory().unwrap() >> 20);
+        let (files, memory) = (peak.load(Ordering::Relaxed), webhook.peak_memory().unwrap() >> 20);
         eprintln!(
-            "{} silent, {} shaken; {connections} open, {ended} ended, {files} files, {memory} MiB; {writes} writes, the \
-             slowest in {slowest:?}",
-            silent.len(),
-            shaken.len()
+            "{shaken} shaken, {silent} silent; {connections} open, {ended} made room; at most {files} files, {memory} MiB; \
+             {writes} writes, the slowest in {slowest:?}"
         );
-        assert!(silent.len() > 4_000, "{}", silent.len());
-        assert!(connections <= 2_048.0 && ended > 0.0, "{connections} open, {ended} ended");
+        assert!(failed.is_empty(), "{failed:?}");
+        assert!(shaken > SHAKEN * 9 / 10 && silent > SILENT * 9 / 10, "{shaken} shaken, {silent} silent");
+        assert!(connections <= 2_048.0 && ended > 0.0, "{connections} open, {ended} made room");
         assert!(files < 2_048 + 100, "{files} files");
         assert!(memory < MEMORY_LIMIT >> 20, "{memory} MiB");
-        assert!(slowest < Duration::from_secs(15), "{slowest:?}");
+        // A normal one is answered in milliseconds; this is a machine on which everything else runs, too.
+        assert!(slowest < Duration::from_secs(10), "{slowest:?}");
     });
     check_serves(&cluster, "after-the-flood");
 }
@@ -123,11 +124,22 @@ fn large(user: &str) -> Vec<u8> {
     review.to_string().into_bytes()
 }
 
-/// What 200 callers are answered who all send this at once.
-fn at_once(port: u16, body: &[u8]) -> Vec<Result<Answer, String>> {
+/// How much memory is a process's own now, in bytes: what is mapped from files can be read again and ends nobody.
+fn anonymous(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or("0 kB");
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1024
+}
+
+/// What 200 callers are answered who all send this at once; `look` is called meanwhile.
+fn at_once(port: u16, body: &[u8], look: impl Fn() -> u64) -> Vec<Result<Answer, String>> {
     std::thread::scope(|scope| {
         let calls: Vec<_> =
             (0..200).map(|_| scope.spawn(|| Raw::connect(port)?.post("/gate?timeout=10s", body))).collect();
+        while !calls.iter().all(|call| call.is_finished()) {
+            look();
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
         calls.into_iter().map(|call| call.join().unwrap()).collect()
     })
 }
@@ -150,9 +162,10 @@ fn more_reviews_than_there_is_memory_for_are_put_off() {
     webhook.start().unwrap();
     cluster.open("alice", "INC-617", "prod-strained");
     let id = webhook.id().unwrap();
+    let own = AtomicU64::new(0);
     for user in ["carol@example.com", "alice@example.com"] {
         let mut counts = std::collections::BTreeMap::<u16, usize>::new();
-        for answer in at_once(webhook.port(), &large(user)) {
+        for answer in at_once(webhook.port(), &large(user), || own.fetch_max(anonymous(id), Ordering::Relaxed)) {
             // Who is put off may be so before all of it is sent, and the answer is lost on the way.
             let Ok(answer) = answer else {
                 *counts.entry(0).or_default() += 1;
@@ -166,13 +179,13 @@ fn more_reviews_than_there_is_memory_for_are_put_off() {
             assert!(!let_in || user == "alice@example.com", "{answer:?}");
             *counts.entry(answer.status).or_default() += 1;
         }
-        let memory = webhook.peak_memory().expect("it was ended for want of memory");
-        eprintln!("{user}: {counts:?}; at most {} MiB", memory >> 20);
+        eprintln!("{user}: {counts:?}; at most {} MiB of its own", own.load(Ordering::Relaxed) >> 20);
         assert!(counts.get(&200).is_some_and(|&count| count > 0), "{counts:?}");
         assert_eq!(webhook.id().unwrap(), id);
         probe::https(webhook.port(), "/livez").unwrap();
-        assert!(memory < MEMORY, "{} MiB", memory >> 20);
     }
+    let own = own.load(Ordering::Relaxed);
+    assert!(own < MEMORY, "{} MiB", own >> 20);
     check_serves(&cluster, "after-the-large-ones");
     webhook.kill();
 }
