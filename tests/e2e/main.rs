@@ -71,6 +71,14 @@ mod controllers;
 mod admit_failure;
 // The webhook is away for long: what must go on goes on, and it comes back by itself.
 mod away;
+// It is told to end, hangs, or is not there yet: nothing that was begun is lost, and nothing is left behind.
+mod ending;
+// The way to the API server is gone, deaf, or leads to the past.
+mod cut_off;
+// More than there is room for, and less room than usual.
+mod overload;
+// Who may call it, and how.
+mod callers;
 // A hundred writers on one object.
 mod storm;
 // Bytes that no API server sends.

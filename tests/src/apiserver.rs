@@ -1,11 +1,12 @@
 //! kube-apiserver: how it is started, and the files that it and the controller-manager share.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use rcgen::KeyPair;
 
 use crate::certs::{Authority, write_private};
@@ -32,6 +33,49 @@ pub struct ApiServer {
     pub authority: PathBuf,
     /// The private key that service account tokens are signed with, PEM.
     pub token_key: PathBuf,
+    /// What it was started with, but for its port.
+    command: (PathBuf, Vec<OsString>),
+}
+
+impl ApiServer {
+    /// Ends it, and starts it anew at the same address, with `more` arguments from now on. Between the two `meanwhile`
+    /// happens.
+    ///
+    /// # Errors
+    /// When it does not become ready: with the end of its log.
+    pub(crate) fn restart(
+        &mut self,
+        group: &Group,
+        more: &[String],
+        meanwhile: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        self.process.kill();
+        meanwhile()?;
+        self.command.1.extend(more.iter().map(Into::into));
+        let port = self.url.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).context("the URL has no port")?;
+        self.process = run(group, "kube-apiserver", &self.command, port)?;
+        Ok(())
+    }
+
+    /// Another one over the same etcd, which knows the same logins; it ends with what is returned.
+    ///
+    /// # Errors
+    /// When it does not become ready: with the end of its log.
+    pub(crate) fn beside(&self, group: &Group) -> Result<Self> {
+        let port = probe::free_port()?;
+        let process = run(group, "kube-apiserver-2", &self.command, port)?;
+        let url = format!("https://127.0.0.1:{port}");
+        let (authority, token_key, command) = (self.authority.clone(), self.token_key.clone(), self.command.clone());
+        Ok(Self { process, url, authority, token_key, command })
+    }
+}
+
+fn run(group: &Group, name: &str, (program, arguments): &(PathBuf, Vec<OsString>), port: u16) -> Result<Process> {
+    let mut command = Command::new(program);
+    command.args(arguments).arg(format!("--secure-port={port}"));
+    let mut process = group.spawn(name, command)?;
+    process.wait_healthy(Duration::from_secs(120), || probe::https(port, "/readyz"))?;
+    Ok(process)
 }
 
 /// Starts kube-apiserver over the etcd at `etcd_url` and waits until it is ready.
@@ -68,7 +112,6 @@ pub fn start(
     command
         .arg(format!("--etcd-servers={etcd_url}"))
         .arg("--bind-address=127.0.0.1")
-        .arg(format!("--secure-port={port}"))
         .arg(format!("--cert-dir={}", directory.display()))
         .arg(format!("--tls-cert-file={}", certificate.display()))
         .arg(format!("--tls-private-key-file={}", key.display()))
@@ -82,7 +125,7 @@ pub fn start(
         .arg(format!("--audit-log-path={}", logs.join("audit.log").display()))
         // There is no network for `kubernetes.default` to be reached through; without this it logs an error for ever.
         .arg("--endpoint-reconciler-type=none");
-    let mut process = group.spawn("kube-apiserver", command)?;
-    process.wait_healthy(Duration::from_secs(120), || probe::https(port, "/readyz"))?;
-    Ok(ApiServer { process, url: format!("https://127.0.0.1:{port}"), authority: ca, token_key })
+    let command = (program.to_owned(), command.get_args().map(ToOwned::to_owned).collect());
+    let process = run(group, "kube-apiserver", &command, port)?;
+    Ok(ApiServer { process, url: format!("https://127.0.0.1:{port}"), authority: ca, token_key, command })
 }

@@ -64,13 +64,27 @@ impl Authority {
     /// # Errors
     /// When there is no randomness to be had.
     pub fn client(&self, user: &str, group: Option<&str>) -> Result<Pem> {
+        self.sign(Self::named(user, group), ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// A certificate that was good for `user` once.
+    ///
+    /// # Errors
+    /// When there is no randomness to be had.
+    pub fn expired(&self, user: &str) -> Result<Pem> {
+        let mut params = Self::named(user, None);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn named(user: &str, group: Option<&str>) -> CertificateParams {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, user);
         if let Some(group) = group {
             params.distinguished_name.push(DnType::OrganizationName, group);
         }
-        self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
+        params
     }
 
     fn sign(&self, mut params: CertificateParams, usage: ExtendedKeyUsagePurpose) -> Result<Pem> {

@@ -219,6 +219,42 @@ impl Cluster {
         Ok(())
     }
 
+    /// Ends kube-apiserver and starts it anew at the same address, with these arguments besides those that it had.
+    ///
+    /// # Errors
+    /// When it does not come up: with the end of its log.
+    pub fn restart_api_server(&mut self, more: &[String]) -> anyhow::Result<()> {
+        let plane = self.control_plane.as_mut().context("this cluster has no control plane of ours")?;
+        plane.api_server.restart(&self._group, more, || Ok(()))
+    }
+
+    /// A second kube-apiserver over the same etcd, which ends with what is returned.
+    ///
+    /// # Errors
+    /// When it does not come up: with the end of its log.
+    pub fn second_api_server(&self) -> anyhow::Result<ApiServer> {
+        let plane = self.control_plane.as_ref().context("this cluster has no control plane of ours")?;
+        plane.api_server.beside(&self._group)
+    }
+
+    /// Copies what is stored now, as a backup would.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn back_up(&self) -> anyhow::Result<PathBuf> {
+        self.control_plane.as_ref().context("this cluster has no control plane of ours")?.etcd.copy()
+    }
+
+    /// Puts back what was stored before, and starts kube-apiserver over it.
+    ///
+    /// # Errors
+    /// When one of the two does not come up: with the end of its log.
+    pub fn restore(&mut self, copy: &Path) -> anyhow::Result<()> {
+        let plane = self.control_plane.as_mut().context("this cluster has no control plane of ours")?;
+        let (group, etcd) = (&self._group, &mut plane.etcd);
+        plane.api_server.restart(group, &[], || etcd.restore(group, copy))
+    }
+
     /// Where everything of it lies: `kubeconfig`, `bin`, `logs`, `fleet.git`, `fleet`.
     #[must_use]
     pub fn directory(&self) -> &Path {

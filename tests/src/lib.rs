@@ -17,6 +17,8 @@ pub mod raw;
 pub mod review;
 // A network that loses what it carries.
 pub mod proxy;
+// Less of the machine than there is.
+pub mod limit;
 // Certificates and logins.
 pub mod certs;
 pub mod users;

@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::http::StatusCode;
+use axum::response::{AppendHeaders, IntoResponse as _, Response};
 use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -40,6 +42,8 @@ pub enum Reaction {
     Patch(Value),
     /// It refuses, with these words.
     Deny(&'static str),
+    /// It cannot answer now (503), and says when to come again, in seconds.
+    Busy(Option<u32>),
 }
 
 /// How the webhook is asked.
@@ -188,13 +192,14 @@ struct Behaviour {
 
 impl Behaviour {
     /// One review in, one out.
-    fn answer(&self, body: &[u8]) -> String {
+    fn answer(&self, body: &[u8]) -> Response {
         let review: Value = serde_json::from_slice(body).unwrap_or_default();
         let request = &review["request"];
         let mut response = json!({"uid": request["uid"], "allowed": true});
         if request["name"] == PROBE {
             self.probed.store(true, Ordering::Relaxed);
         } else {
+            self.seen().push(request.clone());
             match (self.react)(request) {
                 Reaction::Nothing => {}
                 Reaction::Patch(patch) => {
@@ -205,10 +210,15 @@ impl Behaviour {
                     response["allowed"] = json!(false);
                     response["status"] = json!({"code": 403, "message": why});
                 }
+                Reaction::Busy(again) => {
+                    let again = again.map(|seconds| [("retry-after", seconds.to_string())]);
+                    return (StatusCode::SERVICE_UNAVAILABLE, again.map(AppendHeaders), ()).into_response();
+                }
             }
-            self.seen().push(request.clone());
         }
-        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}).to_string()
+        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+            .to_string()
+            .into_response()
     }
 
     fn seen(&self) -> MutexGuard<'_, Vec<Value>> {

@@ -8,10 +8,12 @@ use std::time::Duration;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, StreamOwned,
 };
+
+use crate::certs::Pem;
 
 /// How long one look may take; a server that is slower is asked again.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -146,23 +148,41 @@ pub(crate) fn session(port: u16) -> Result<StreamOwned<ClientConnection, TcpStre
 }
 
 fn session_at(address: SocketAddr) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+    session_as(connect(address)?, None, &[])
+}
+
+/// A TLS session over this connection, whatever certificate the server shows: ours is this one, and we speak these protocols.
+pub(crate) fn session_as(
+    stream: TcpStream,
+    login: Option<&Pem>,
+    protocols: &[&str],
+) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)));
+    let mut config = match login {
+        None => config.with_no_client_auth(),
+        Some(pem) => {
+            let certificate = CertificateDer::from_pem_slice(pem.certificate.as_bytes());
+            let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).map_err(|error| error.to_string())?;
+            let chain = vec![certificate.map_err(|error| error.to_string())?];
+            config.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?
+        }
+    };
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let name = ServerName::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST));
     let session = ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
-    Ok(StreamOwned::new(session, connect(address)?))
+    Ok(StreamOwned::new(session, stream))
 }
 
-fn local(port: u16) -> SocketAddr {
+pub(crate) fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-fn connect(address: SocketAddr) -> Result<TcpStream, String> {
+pub(crate) fn connect(address: SocketAddr) -> Result<TcpStream, String> {
     let stream = TcpStream::connect_timeout(&address, LIMIT).map_err(|error| format!("{address}: {error}"))?;
     stream.set_read_timeout(Some(LIMIT)).map_err(|error| error.to_string())?;
     stream.set_write_timeout(Some(LIMIT)).map_err(|error| error.to_string())?;

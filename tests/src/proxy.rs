@@ -1,10 +1,10 @@
 //! A way to the API server that can be cut without either side noticing: what was connected hears nothing more, what connects
-//! anew does. So a watch falls behind while questions are still answered.
+//! anew does. So a watch falls behind while questions are still answered. Or it is gone, for everybody, until it is back.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::Result;
@@ -15,6 +15,8 @@ pub struct Proxy {
     port: u16,
     opened: Arc<AtomicU64>,
     deaf: Arc<AtomicU64>,
+    /// The clients that there have been; none while there is no way.
+    clients: Arc<Mutex<Option<Vec<TcpStream>>>>,
 }
 
 impl Proxy {
@@ -24,13 +26,19 @@ impl Proxy {
     /// When there is no free port.
     pub fn to(port: u16) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let proxy = Self { port: listener.local_addr()?.port(), opened: Arc::default(), deaf: Arc::default() };
-        let (opened, deaf) = (Arc::clone(&proxy.opened), Arc::clone(&proxy.deaf));
+        let clients = Arc::new(Mutex::new(Some(Vec::new())));
+        let proxy = Self { port: listener.local_addr()?.port(), opened: Arc::default(), deaf: Arc::default(), clients };
+        let (opened, deaf, clients) = (Arc::clone(&proxy.opened), Arc::clone(&proxy.deaf), Arc::clone(&proxy.clients));
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let number = opened.fetch_add(1, Ordering::SeqCst) + 1;
                 let Ok(server) = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))) else { continue };
                 let (Ok(from_client), Ok(to_server)) = (client.try_clone(), server.try_clone()) else { continue };
+                let Ok(known) = client.try_clone() else { continue };
+                match clients.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                    Some(clients) => clients.push(known),
+                    None => continue,
+                }
                 thread::spawn(move || pass_on(from_client, to_server, || true));
                 let deaf = Arc::clone(&deaf);
                 thread::spawn(move || pass_on(server, client, || number > deaf.load(Ordering::SeqCst)));
@@ -48,6 +56,18 @@ impl Proxy {
     /// From now on, nothing that the server says on the connections there are now reaches the client.
     pub fn cut(&self) {
         self.deaf.store(self.opened.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    /// From now on there is no way: what is connected is closed, and what connects as well.
+    pub fn close(&self) {
+        for client in self.clients.lock().unwrap_or_else(PoisonError::into_inner).take().into_iter().flatten() {
+            let _ = client.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// From now on there is one again.
+    pub fn open(&self) {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
 
+use crate::certs::Pem;
 use crate::probe;
 
 /// How long an answer may take: longer than any deadline that an API server gives.
@@ -55,7 +56,31 @@ impl Raw {
     /// # Errors
     /// When nobody listens there.
     pub fn connect(port: u16) -> Result<Self, String> {
-        let stream = probe::session(port)?;
+        Self::over(probe::connect(probe::local(port))?, None, &[])
+    }
+
+    /// The same as the API server of somebody would, with a certificate of its own.
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub fn connect_as(port: u16, login: &Pem) -> Result<Self, String> {
+        Self::over(probe::connect(probe::local(port))?, Some(login), &[])
+    }
+
+    /// The same, offering these protocols (ALPN).
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub fn speaking(port: u16, protocols: &[&str]) -> Result<Self, String> {
+        Self::over(probe::connect(probe::local(port))?, None, protocols)
+    }
+
+    /// Over a connection that is there.
+    ///
+    /// # Errors
+    /// When it is not any more.
+    pub fn over(stream: TcpStream, login: Option<&Pem>, protocols: &[&str]) -> Result<Self, String> {
+        let stream = probe::session_as(stream, login, protocols)?;
         for set in [TcpStream::set_read_timeout, TcpStream::set_write_timeout] {
             set(&stream.sock, Some(LIMIT)).map_err(|error| error.to_string())?;
         }
@@ -68,6 +93,26 @@ impl Raw {
     /// When the other side has closed.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.stream.write_all(bytes).and_then(|()| self.stream.flush()).map_err(|error| error.to_string())
+    }
+
+    /// Shakes hands, and sends nothing yet; the protocol that was agreed on, if one was.
+    ///
+    /// # Errors
+    /// When the other side does not.
+    pub fn shake(&mut self) -> Result<Option<String>, String> {
+        self.stream.flush().map_err(|error| error.to_string())?;
+        Ok(self.stream.conn.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned()))
+    }
+
+    /// The next so many bytes, whatever they are.
+    ///
+    /// # Errors
+    /// When the connection ends before.
+    pub fn bytes(&mut self, length: usize) -> Result<Vec<u8>, String> {
+        while self.rest.len() < length {
+            self.read_more()?;
+        }
+        Ok(self.rest.drain(..length).collect())
     }
 
     /// Says that nothing more comes, and goes on reading.

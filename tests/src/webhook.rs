@@ -41,6 +41,8 @@ pub struct Webhook {
     log: Option<String>,
     /// Flags beside those that say where it is.
     more: Vec<String>,
+    /// What starts it: a command that is given the program and its flags, and becomes it.
+    launcher: Vec<String>,
     group: Arc<Group>,
     alice: Kubectl,
     process: Mutex<Option<Process>>,
@@ -77,6 +79,7 @@ pub(crate) fn install(program: &Path, site: Site<'_>, config: &Kubeconfig) -> Re
         service_port: port,
         log: site.log,
         more: Vec::new(),
+        launcher: Vec::new(),
         group: Arc::clone(site.group),
         alice: site.alice,
         process: Mutex::new(None),
@@ -140,6 +143,40 @@ impl Webhook {
         Self { more: flags.iter().map(|&flag| flag.to_owned()).collect(), ..self }
     }
 
+    /// The same once more, not started yet: on the same ports and as the same Pod. This one has to be ended first.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self {
+            program: self.program.clone(),
+            kubeconfig: self.kubeconfig.clone(),
+            pod: self.pod.clone(),
+            log: self.log.clone(),
+            more: self.more.clone(),
+            launcher: self.launcher.clone(),
+            group: Arc::clone(&self.group),
+            alice: self.alice.clone(),
+            process: Mutex::new(None),
+            ..*self
+        }
+    }
+
+    /// The same, started by a command that is given the program and its flags, and becomes it.
+    #[must_use]
+    pub fn launched_by(self, launcher: &[String]) -> Self {
+        Self { launcher: launcher.to_owned(), ..self }
+    }
+
+    /// The same, which reaches the API server at `url`.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn through(self, url: &str) -> Result<Self> {
+        let kubeconfig = self.kubeconfig.with_file_name(format!("webhook-through-{}.kubeconfig", self.pod));
+        let config = Kubeconfig::parse(&std::fs::read_to_string(&self.kubeconfig)?)?;
+        config.reached_at(url).write(&kubeconfig, "webhook")?;
+        Ok(Self { kubeconfig, ..self })
+    }
+
     /// A second replica beside this one: another Pod of the Deployment, on a port of its own, ready. It reaches the API
     /// server at `url`; the API server goes on asking this one.
     ///
@@ -176,6 +213,7 @@ impl Webhook {
             service_port: self.service_port,
             log: self.log.clone(),
             more: self.more.clone(),
+            launcher: self.launcher.clone(),
             group: Arc::clone(&self.group),
             alice: self.alice.clone(),
             process: Mutex::new(None),
@@ -187,10 +225,28 @@ impl Webhook {
     /// # Errors
     /// When it does not run.
     pub fn peak_memory(&self) -> Result<u64> {
-        let id = self.slot().as_ref().context("the webhook does not run")?.id();
+        let id = self.id()?;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the kernel does not say")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    /// Its process id.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.slot().as_ref().context("the webhook does not run")?.id())
+    }
+
+    /// The number that a metric has, with its labels as `/metrics` writes them; 0 where it is not there yet.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn metric(&self, metric: &str) -> Result<f64, String> {
+        let page = self.metrics()?;
+        let value = page.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+        value.map_or(Ok(0.0), |value| value.parse().map_err(|_| format!("{metric} {value}")))
     }
 
     /// Starts it on the same port as before, and waits until it is ready and the API server asks it.
@@ -198,15 +254,38 @@ impl Webhook {
     /// # Errors
     /// When it runs already, or does not become ready: with the end of its log.
     pub fn start(&self) -> Result<()> {
+        self.launch()?;
+        let mut slot = self.slot();
+        let process = slot.as_mut().context("the webhook does not run")?;
+        let ready = process
+            .wait_healthy(READY_LIMIT, || probe::https(self.port, "/readyz"))
+            .and_then(|()| process.wait_healthy(READY_LIMIT, || self.asked()));
+        if ready.is_err() {
+            drop(slot.take());
+        }
+        ready
+    }
+
+    /// Starts it, and waits for nothing.
+    ///
+    /// # Errors
+    /// When it runs already, or there is no such program.
+    pub fn launch(&self) -> Result<()> {
         let mut slot = self.slot();
         if slot.as_mut().is_some_and(|process| process.exited().is_none()) {
             bail!("the webhook runs already");
         }
-        let mut process = self.group.spawn("webhook", self.command())?;
-        process.wait_healthy(READY_LIMIT, || probe::https(self.port, "/readyz"))?;
-        process.wait_healthy(READY_LIMIT, || self.asked())?;
-        *slot = Some(process);
+        *slot = Some(self.group.spawn("webhook", self.command())?);
         Ok(())
+    }
+
+    /// Waits until it has ended by itself, or by a signal that was sent: how.
+    ///
+    /// # Errors
+    /// When it was not started, or is still there after `limit`.
+    pub fn ended(&self, limit: Duration) -> Result<std::process::ExitStatus> {
+        let mut process = self.slot().take().context("the webhook does not run")?;
+        wait_until("the webhook to end", limit, || process.exited().ok_or_else(|| "it runs".to_owned()))
     }
 
     /// Asks it to end, and waits until it did; it answers first what it has begun.
@@ -245,8 +324,10 @@ impl Webhook {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut words = self.launcher.iter().map(Into::into).chain([self.program.clone()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
         command
+            .args(words)
             .env_clear()
             .envs(std::env::vars_os().filter(|(name, _)| name == "RUST_LOG" || name == "RUST_BACKTRACE"))
             .envs(self.log.iter().map(|log| ("RUST_LOG", log)))

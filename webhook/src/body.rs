@@ -3,6 +3,7 @@
 //! The budget is taken as the bytes arrive, not when they are announced: who announces much and sends nothing takes nothing
 //! from anybody.
 
+use std::path::Path;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -25,9 +26,9 @@ const LEAST_KIB: usize = LIMIT / 1024;
 /// A review takes this many times its own size while it is parsed, recorded and answered; and the process itself its share.
 const SHARE: usize = 4;
 
-/// Where a limit of this process's memory is said, in bytes: for control groups of version 2 and 1. In a container these are
-/// its own.
-const LIMITS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+/// Where the control groups of this process are named, and where they lie.
+const GROUPS: &str = "/proc/self/cgroup";
+const ROOT: &str = "/sys/fs/cgroup";
 
 /// Why a review was not read.
 #[derive(Debug)]
@@ -44,8 +45,33 @@ pub enum Unread {
 
 /// What all reviews under way may take together, in KiB: a quarter of what this process may take.
 pub fn budget_kib() -> usize {
-    let limit = LIMITS.iter().find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<usize>().ok());
-    share_kib(limit)
+    let groups = std::fs::read_to_string(GROUPS).unwrap_or_default();
+    share_kib(memory_limit(&groups, Path::new(ROOT)))
+}
+
+/// What this process may take, in bytes: the least that its control group, or one around it, says; `None` where none does.
+///
+/// `groups` is one line a hierarchy: `0::<path>` for version 2, `<number>:<controllers>:<path>` for version 1. In a container
+/// the path may be one that only the host knows; what is found on the way up is then the container's own.
+fn memory_limit(groups: &str, root: &Path) -> Option<usize> {
+    let groups = groups.lines().filter_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let (root, file) = match controllers {
+            "" => (root.to_owned(), "memory.max"),
+            _ if controllers.split(',').any(|controller| controller == "memory") => {
+                (root.join("memory"), "memory.limit_in_bytes")
+            }
+            _ => return None,
+        };
+        let path = Path::new(path.trim_start_matches('/'));
+        path.ancestors().filter_map(|group| limit(&root.join(group).join(file))).min()
+    });
+    groups.min()
+}
+
+/// The number in a file; `None` where there is none, as where it says `max`.
+fn limit(file: &Path) -> Option<usize> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
 fn share_kib(limit: Option<usize>) -> usize {
@@ -133,6 +159,38 @@ mod tests {
         let body = Body::from_stream(stream::pending::<Result<&'static str, std::convert::Infallible>>());
         assert!(matches!(read(body, 6, &budget).await, Err(Unread::Slow)));
         assert_eq!(budget.available_permits(), 4);
+    }
+
+    /// the limit is that of the process's own control group, or of one around it, whichever is less.
+    #[test]
+    fn the_limit_is_the_least_on_the_way_up() {
+        let root = std::env::temp_dir().join(format!("breakglass-groups-{}", std::process::id()));
+        let write = |file: &str, text: &str| {
+            let file = root.join(file);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, format!("{text}\n")).unwrap();
+        };
+        write("memory.max", "max");
+        write("pods/memory.max", "4096");
+        write("pods/ours/memory.max", "1024");
+        write("pods/theirs/memory.max", "8192");
+        write("memory/memory.limit_in_bytes", "9223372036854771712");
+        write("memory/old/memory.limit_in_bytes", "2048");
+        for (groups, limit) in [
+            ("0::/pods/ours\n", Some(1024)),
+            ("0::/pods/theirs\n", Some(4096)),
+            ("0::/pods/gone\n", Some(4096)),
+            ("0::/\n", None),
+            ("0::/../..\n", None),
+            ("4:memory:/old\n0::/\n", Some(2048)),
+            ("4:cpu,memory:/old\n0::/pods/ours\n", Some(1024)),
+            ("4:memory:/known/to/the/host\n", Some(9223372036854771712)),
+            ("5:cpu:/old\n1:name=systemd:/\nnonsense\n", None),
+            ("", None),
+        ] {
+            assert_eq!(memory_limit(groups, &root), limit, "{groups}");
+        }
+        std::fs::remove_dir_all(root).unwrap();
     }
 
     #[test]

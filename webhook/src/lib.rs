@@ -8,12 +8,15 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
+use prometheus_client::metrics::counter::Counter;
 use rustls::crypto::SecureRandom;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 // Flags.
 pub mod config;
+// Lines on stderr that nobody waits for.
+pub mod logs;
 // Sockets: TLS, bounded connections, a graceful stop.
 mod listen;
 // The connections there are, and who has to make room.
@@ -72,28 +75,27 @@ use config::Config;
 /// How often the webhook tries to reach itself until it does.
 const REACH_EVERY: Duration = Duration::from_millis(100);
 
-/// Silences the API server's client, whatever RUST_LOG says.
-const QUIET_CLIENT: &str = "kube_client=off";
-
-/// Logs to stderr, as text on a terminal and as JSON elsewhere; RUST_LOG chooses what.
-pub fn start_logging() {
-    use std::io::IsTerminal as _;
-    use tracing_subscriber::filter::LevelFilter;
-    let mut filter =
-        tracing_subscriber::EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    // The client logs whole bodies of answers that it cannot read. What went wrong is said where it matters.
-    if let Ok(quiet) = QUIET_CLIENT.parse() {
-        filter = filter.add_directive(quiet);
-    }
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() { logs.init() } else { logs.json().flatten_event(true).init() }
-}
-
 /// Runs the webhook until it is told to stop.
 ///
 /// # Errors
 /// What keeps it from starting: no API server, no rights, no port.
-pub async fn serve(config: Config) -> Result<()> {
+pub async fn serve(config: Config, log_lines_lost: Counter) -> Result<()> {
+    // Before anything is waited for: whoever ends a pod that is still starting need not wait either.
+    let mut signals = listen::Signals::new()?;
+    let server = tokio::select! {
+        biased;
+        () = signals.received() => {
+            tracing::info!("told to stop while starting");
+            return Ok(());
+        }
+        server = start(&config, log_lines_lost) => server?,
+    };
+    server.serve(signals, config.lameduck()).await;
+    Ok(())
+}
+
+/// Starts everything, in the order in which one thing needs the other.
+async fn start(config: &Config, log_lines_lost: Counter) -> Result<listen::Server> {
     // One provider for the whole process, before anything can choose another. It is only refused when it is there already.
     let provider = rustls::crypto::ring::default_provider();
     let random = provider.secure_random;
@@ -104,11 +106,11 @@ pub async fn serve(config: Config) -> Result<()> {
         Some(name) => name,
         None => format!("{:08x}", u32::from_be_bytes(random_bytes(random)?)),
     };
-    let metrics = Arc::new(metrics::Metrics::new());
+    let metrics = Arc::new(metrics::Metrics::new(log_lines_lost));
     let notices = notice::Notices::new(client.clone(), name.clone(), metrics.clone());
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &config.namespace);
     let key = tls::secret::key(&secrets, || random_bytes(random)).await?;
-    let rotation = rotation(&config, &secrets, &metrics);
+    let rotation = rotation(config, &secrets, &metrics);
     let certificates = tls::Certificates::new(rotation.begin().await?)?;
 
     let cluster = cluster::Cluster::new(client.clone())?;
@@ -118,7 +120,7 @@ pub async fn serve(config: Config) -> Result<()> {
     let leases: Api<Lease> = Api::namespaced(client, &config.namespace);
     tokio::spawn(leader::campaign(leases.clone(), name.clone(), Utc::now, lead, stopping.clone()));
     let told = (metrics.clone(), notices.clone());
-    let registrar = register::Registrar::new(cluster.clone(), &config, certificates.clone(), told);
+    let registrar = register::Registrar::new(cluster.clone(), config, certificates.clone(), told);
     tokio::spawn(registrar.clone().run(leading.clone(), stopping.clone()));
     tokio::spawn(rotation.keep(certificates.clone(), registrar.clone(), notices.clone(), leading.clone()));
     tokio::spawn(tokens::keep(cluster.clone(), leading.clone(), Utc::now));
@@ -149,7 +151,7 @@ pub async fn serve(config: Config) -> Result<()> {
         metrics: metrics.clone(),
         notices,
     };
-    let callers = callers(&config, &secrets).await?;
+    let callers = callers(config, &secrets).await?;
     let allowed = match &callers {
         Some(_) => routes::Callers::Certified(config.client_name.clone()),
         None => routes::Callers::Any,
@@ -167,7 +169,7 @@ pub async fn serve(config: Config) -> Result<()> {
     tokio::spawn(replica.report(leases, stopping));
     let tls = Arc::new(certificates.server_config(callers)?);
     let peers = peers::Peers::new(metrics);
-    listen::serve(listener, tls, routes::router(shared), (health, peers), config.lameduck()).await
+    Ok(listen::Server { listener, tls, router: routes::router(shared), health, peers })
 }
 
 fn rotation(config: &Config, secrets: &Api<Secret>, metrics: &Arc<metrics::Metrics>) -> tls::rotate::Rotation {

@@ -13,6 +13,7 @@ use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::health::Health;
@@ -36,56 +37,86 @@ const STREAMS: u32 = 1_024;
 /// How long calls under way may take to end once the webhook stops: more than the longest timeout of a call.
 const DRAIN: Duration = Duration::from_secs(15);
 
-/// Serves until SIGTERM or SIGINT; then goes on for `lameduck` while it asks for no more calls, and drains.
-///
-/// # Errors
-/// Where the signals cannot be listened for.
-pub async fn serve(
-    listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
-    router: Router,
-    (health, peers): (Arc<Health>, Arc<Peers>),
-    lameduck: Duration,
-) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut term = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let acceptor = TlsAcceptor::from(tls);
-    let graceful = GracefulShutdown::new();
-    let mut stop = None;
-    loop {
-        let stopped = async {
-            match stop {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
+/// SIGTERM and SIGINT, from when this is made: until then, and after it is dropped, they end the process.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Listens for them.
+    ///
+    /// # Errors
+    /// Where they cannot be listened for.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("listening for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("listening for SIGINT")?,
+        })
+    }
+
+    /// Returns with the next of either.
+    pub async fn received(&mut self) {
         tokio::select! {
-            () = stopped => break,
-            _ = term.recv() => {}
-            _ = interrupt.recv() => {}
-            accepted = accept(&listener) => {
-                // Where there is no room for it, and nobody to make any, it is closed at once.
-                if let Some(stream) = accepted
-                    && let Some(peer) = peers.join()
-                {
-                    tokio::spawn(connection(stream, peer, acceptor.clone(), (router.clone(), graceful.watcher())));
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What serves, once everything has started.
+pub struct Server {
+    /// Where it listens.
+    pub listener: TcpListener,
+    /// What it shows.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// What it answers.
+    pub router: Router,
+    /// Told when it stops.
+    pub health: Arc<Health>,
+    /// Who is connected.
+    pub peers: Arc<Peers>,
+}
+
+impl Server {
+    /// Serves until a signal comes; then goes on for `lameduck` while it asks for no more calls, and drains.
+    pub async fn serve(self, mut signals: Signals, lameduck: Duration) {
+        let Self { listener, tls, router, health, peers } = self;
+        let acceptor = TlsAcceptor::from(tls);
+        let graceful = GracefulShutdown::new();
+        let mut stop = None;
+        loop {
+            let stopped = async {
+                match stop {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
                 }
-                continue;
+            };
+            tokio::select! {
+                () = stopped => break,
+                () = signals.received() => {}
+                accepted = accept(&listener) => {
+                    // Where there is no room for it, and nobody to make any, it is closed at once.
+                    if let Some(stream) = accepted
+                        && let Some(peer) = peers.join()
+                    {
+                        tokio::spawn(connection(stream, peer, acceptor.clone(), (router.clone(), graceful.watcher())));
+                    }
+                    continue;
+                }
+            }
+            // A second signal is the same wish.
+            if stop.is_none() {
+                health.say_stopping();
+                stop = Some(tokio::time::Instant::now() + lameduck);
+                tracing::info!("stopping in {lameduck:?}: not ready, and still answering");
             }
         }
-        // A second signal is the same wish.
-        if stop.is_none() {
-            health.say_stopping();
-            stop = Some(tokio::time::Instant::now() + lameduck);
-            tracing::info!("stopping in {lameduck:?}: not ready, and still answering");
+        drop(listener);
+        if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+            tracing::warn!("some calls did not end within {DRAIN:?}");
         }
     }
-    drop(listener);
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some calls did not end within {DRAIN:?}");
-    }
-    Ok(())
 }
 
 async fn accept(listener: &TcpListener) -> Option<TcpStream> {
@@ -120,6 +151,20 @@ async fn connection(
     };
     peer.name = stream.get_ref().1.peer_certificates().and_then(|chain| callers::name(chain.first()?));
     let peer = Arc::new(peer);
+    let service = TowerToHyperService::new(router.layer(Extension(peer.clone())));
+    let served = builder().serve_connection(TokioIo::new(stream), service).into_owned();
+    tokio::select! {
+        result = watcher.watch(served) => {
+            if let Err(error) = result {
+                tracing::debug!("serving a connection: {error}");
+            }
+        }
+        () = peer.ended() => {}
+    }
+}
+
+/// How HTTP is spoken: the times and the limits of one connection.
+fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -133,16 +178,7 @@ async fn connection(
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .max_header_list_size(HEAD_LIMIT as u32)
         .max_concurrent_streams(STREAMS);
-    let service = TowerToHyperService::new(router.layer(Extension(peer.clone())));
-    let served = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    tokio::select! {
-        result = watcher.watch(served) => {
-            if let Err(error) = result {
-                tracing::debug!("serving a connection: {error}");
-            }
-        }
-        () = peer.ended() => {}
-    }
+    builder
 }
 
 /// Serves without TLS until the process ends: metrics and health, to whoever asks.
@@ -171,4 +207,33 @@ pub async fn reach(address: SocketAddr, server_name: &str, ca: &str) -> Result<(
     let name = ServerName::try_from(server_name.to_owned()).context("reading our own name")?;
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.context("shaking hands with ourselves")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// a connection that has been idle for longer than the API server keeps one (90 s) still answers: we never close
+    /// first, so no call is lost on the way. Only one that is idle far longer goes.
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_outlives_the_api_servers_patience() {
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        let service = TowerToHyperService::new(Router::new().route("/", get(|| async { "ok\n" })));
+        let served = tokio::spawn(builder().serve_connection(TokioIo::new(server), service).into_owned());
+        for idle in [0, 85, 90, 95, 290] {
+            tokio::time::sleep(Duration::from_secs(idle)).await;
+            client.write_all(b"GET / HTTP/1.1\r\nHost: webhook\r\n\r\n").await.unwrap();
+            let mut answer = vec![0; 1024];
+            let read = client.read(&mut answer).await.unwrap();
+            assert!(answer[..read].starts_with(b"HTTP/1.1 200 OK\r\n"), "after {idle} s: {read} bytes");
+        }
+        assert!(!served.is_finished());
+        tokio::time::sleep(HEAD_TIMEOUT + Duration::from_secs(1)).await;
+        // An answer of 408 may come first.
+        client.read_to_end(&mut Vec::new()).await.unwrap();
+        assert!(served.is_finished());
+    }
 }

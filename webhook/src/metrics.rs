@@ -88,6 +88,8 @@ pub struct Metrics {
     pub rotations: Family<CertificateLabel, Counter>,
     /// Events that nobody will see.
     pub events_dropped: Counter,
+    /// Log lines that nobody will see.
+    pub log_lines_dropped: Counter,
     /// Open connections.
     pub connections: Gauge,
     /// Connections that were ended or not taken.
@@ -113,8 +115,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All at zero.
-    pub fn new() -> Self {
+    /// All at zero, but for the log lines that were dropped: those are counted from before there are metrics.
+    pub fn new(log_lines_dropped: Counter) -> Self {
         let mut registry = Registry::with_prefix("breakglass");
         let version = VersionLabel { version: env!("CARGO_PKG_VERSION") };
         registry.register("build", "The program that runs", Info::new(version));
@@ -130,6 +132,7 @@ impl Metrics {
             repairs: Family::default(),
             rotations: Family::default(),
             events_dropped: Counter::default(),
+            log_lines_dropped,
             connections: Gauge::default(),
             connections_refused: Family::default(),
             tokens: Family::default(),
@@ -167,6 +170,8 @@ impl Metrics {
         registry.register("registration_repairs", help, self.repairs.clone());
         registry.register("certificate_rotations", "Certificates that were made anew", self.rotations.clone());
         registry.register("events_dropped", "Events that were not written", self.events_dropped.clone());
+        let help = "Log lines that were not written, because nobody read them fast enough";
+        registry.register("log_lines_dropped", help, self.log_lines_dropped.clone());
         let help = "Connections that were ended or refused before their time";
         registry.register("connections_refused", help, self.connections_refused.clone());
     }
@@ -250,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_is_counted_is_said_and_a_label_cannot_end_itself() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(Counter::default());
         let environment = "prod\"} 1\n".to_owned();
         let labels = DecisionLabels { call: "gate", environment, writer: "Direct", decision: "Refuse" };
         metrics.decided(labels, Duration::from_millis(3));

@@ -100,7 +100,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_oldest_that_never_asked_makes_room_and_who_asked_stays() {
-        let peers = Peers::new(Arc::new(Metrics::new()));
+        let peers = Peers::new(Arc::new(Metrics::new(Default::default())));
         let mut open: Vec<Peer> = (0..CONNECTIONS).filter_map(|_| peers.join()).collect();
         assert_eq!(open.len(), CONNECTIONS);
         open[0].say_asked();

@@ -121,3 +121,39 @@ fn a_token_is_judged_by_its_end_the_clock_and_its_approval_in_this_order() {
         assert_eq!(life(&token, environment, now), expected, "{status} {now}");
     }
 }
+
+/// the clock of the replica decides: ahead, a token ends sooner by as much; behind, it ends later by as much and no more,
+/// and is not good yet where it seems to come from the future. When the clock is right again, so is the answer. No time, however
+/// odd, ends in anything but an answer.
+#[test]
+fn a_clock_that_is_wrong_moves_the_end_of_a_token_by_as_much_and_no_more() {
+    let built_in = rules(json!({}));
+    let environment = built_in.environment_named("prod").unwrap();
+    let opened: DateTime<Utc> = "2026-11-20T11:30:00Z".parse().unwrap();
+    let token = token("inc-123-aaaaa", ALICE, "prod");
+    // It is good for an hour. How many minutes after its opening it really is, by how much the clock is off, what is said.
+    for (real, off, expected) in [
+        (0, -5, Life::Live),
+        (0, -6, Life::NotYet),
+        (0, -60, Life::NotYet),
+        (0, 5, Life::Live),
+        (0, 59, Life::Live),
+        (0, 60, Life::Expired),
+        (30, -60, Life::NotYet),
+        (30, 60, Life::Expired),
+        (30, 0, Life::Live),
+        (54, 5, Life::Live),
+        (55, 5, Life::Expired),
+        (64, -5, Life::Live),
+        (65, -5, Life::Expired),
+        (119, -60, Life::Live),
+        (120, -60, Life::Expired),
+        (60, 0, Life::Expired),
+    ] {
+        let now = opened + TimeDelta::minutes(real + off);
+        assert_eq!(life(&token, environment, now), expected, "{real} min after, {off} min off");
+    }
+    for odd in ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59Z"] {
+        assert_ne!(life(&token, environment, odd.parse().unwrap()), Life::Live, "{odd}");
+    }
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use backon::ExponentialBuilder;
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use breakglass::api::{BreakglassChange, BreakglassPolicy, BreakglassToken, POLICY_NAME, Target};
 use breakglass::fate::{History, Link};
 use breakglass::rules::Rules;
@@ -16,8 +16,7 @@ use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, PartialObjectMeta};
-use kube::runtime::watcher::{self, Event, ExponentialBackoff};
-use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::runtime::watcher::{self, Event, watcher as watch};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
@@ -305,16 +304,20 @@ impl Cluster {
     async fn follow_policy(&self) {
         let config = watch_config().fields(&format!("metadata.name={POLICY_NAME}"));
         let mut seen = None;
-        each(watch(self.api::<BreakglassPolicy>(), config), ("policy", &self.policy_contact), |event| match event {
-            Event::Init => seen = None,
-            Event::InitApply(policy) => seen = Some(policy),
-            Event::InitDone => {
-                self.enforce(seen.take());
-                self.policy_listed.store(true, Ordering::Release);
-            }
-            Event::Apply(policy) => self.enforce(Some(policy)),
-            Event::Delete(_) => self.enforce(None),
-        })
+        each(
+            || watch(self.api::<BreakglassPolicy>(), config.clone()),
+            ("policy", &self.policy_contact),
+            |event| match event {
+                Event::Init => seen = None,
+                Event::InitApply(policy) => seen = Some(policy),
+                Event::InitDone => {
+                    self.enforce(seen.take());
+                    self.policy_listed.store(true, Ordering::Release);
+                }
+                Event::Apply(policy) => self.enforce(Some(policy)),
+                Event::Delete(_) => self.enforce(None),
+            },
+        )
         .await;
     }
 
@@ -345,7 +348,7 @@ impl Cluster {
             }
         };
         each(
-            watch(self.api::<BreakglassToken>(), watch_config()),
+            || watch(self.api::<BreakglassToken>(), watch_config()),
             ("tokens", &self.tokens.contact),
             |event| match event {
                 Event::Init => listing = TokensByUser::default(),
@@ -370,28 +373,36 @@ impl Cluster {
         let put = |namespaces: &mut HashMap<String, Labels>, namespace: PartialObjectMeta<Namespace>| {
             namespaces.insert(namespace.name_any(), namespace.metadata.labels.unwrap_or_default());
         };
-        each(watch(api, watch_config()), ("namespaces", &self.namespaces.contact), |event| match event {
-            Event::Init => listing = HashMap::new(),
-            Event::InitApply(namespace) => put(&mut listing, namespace),
-            Event::InitDone => self.namespaces.replace(std::mem::take(&mut listing)),
-            Event::Apply(namespace) => self.namespaces.write(|namespaces| put(namespaces, namespace)),
-            Event::Delete(namespace) => self.namespaces.write(|namespaces| {
-                namespaces.remove(&namespace.name_any());
-            }),
-        })
+        each(
+            || watch(api.clone(), watch_config()),
+            ("namespaces", &self.namespaces.contact),
+            |event| match event {
+                Event::Init => listing = HashMap::new(),
+                Event::InitApply(namespace) => put(&mut listing, namespace),
+                Event::InitDone => self.namespaces.replace(std::mem::take(&mut listing)),
+                Event::Apply(namespace) => self.namespaces.write(|namespaces| put(namespaces, namespace)),
+                Event::Delete(namespace) => self.namespaces.write(|namespaces| {
+                    namespaces.remove(&namespace.name_any());
+                }),
+            },
+        )
         .await;
     }
 
     async fn follow_changes(&self) {
         let api: Api<PartialObjectMeta<BreakglassChange>> = Api::all(self.client.clone());
         let mut listing = Changes::default();
-        each(watch(api, watch_config()), ("changes", &self.changes.contact), |event| match event {
-            Event::Init => listing = Changes::default(),
-            Event::InitApply(change) => listing.put(&change),
-            Event::InitDone => self.changes.replace(std::mem::take(&mut listing)),
-            Event::Apply(change) => self.changes.write(|changes| changes.put(&change)),
-            Event::Delete(change) => self.changes.write(|changes| changes.remove(&change.name_any())),
-        })
+        each(
+            || watch(api.clone(), watch_config()),
+            ("changes", &self.changes.contact),
+            |event| match event {
+                Event::Init => listing = Changes::default(),
+                Event::InitApply(change) => listing.put(&change),
+                Event::InitDone => self.changes.replace(std::mem::take(&mut listing)),
+                Event::Apply(change) => self.changes.write(|changes| changes.put(&change)),
+                Event::Delete(change) => self.changes.write(|changes| changes.remove(&change.name_any())),
+            },
+        )
         .await;
     }
 }
@@ -422,26 +433,37 @@ fn watch_config() -> watcher::Config {
 }
 
 /// Hands over every event of a watch, which begins anew after every error, each time later.
-async fn each<K>(
-    events: impl Stream<Item = Result<Event<K>, watcher::Error>>,
+///
+/// Anew is with a listing: an API server that was restored from a backup numbers its objects lower than before, and would say
+/// nothing of them to a watch that goes on where it was.
+async fn each<K, S: Stream<Item = Result<Event<K>, watcher::Error>>>(
+    watch: impl Fn() -> S,
     (what, contact): (&str, &Contact),
     mut take: impl FnMut(Event<K>),
 ) {
     let (soon, late) = RETRY;
     let pauses = ExponentialBuilder::new().with_min_delay(soon).with_max_delay(late).with_jitter().without_max_times();
-    let events = events.backoff(ExponentialBackoff::from(pauses));
-    let mut events = std::pin::pin!(events);
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                contact.heard();
-                take(event);
-            }
-            Err(error) => {
-                contact.failed(Instant::now());
-                tracing::warn!("watching {what}: {error}; trying again");
+    let mut pause = pauses.build();
+    loop {
+        let mut events = std::pin::pin!(watch());
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    // That a listing begins is said before anybody is asked.
+                    if !matches!(event, Event::Init) {
+                        contact.heard();
+                        pause = pauses.build();
+                    }
+                    take(event);
+                }
+                Err(error) => {
+                    contact.failed(Instant::now());
+                    tracing::warn!("watching {what}: {error}; trying again");
+                    break;
+                }
             }
         }
+        tokio::time::sleep(pause.next().unwrap_or(late)).await;
     }
 }
 

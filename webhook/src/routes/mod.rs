@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use breakglass::write::Write;
 use futures::FutureExt;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
 
 use crate::admit::{Admission, Outcome, Unavailable};
@@ -122,7 +123,7 @@ async fn ready(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
 async fn answer(shared: &Shared, call: Call, peer: Option<&Peer>, request: Request) -> Response {
     let metrics = &shared.admission.metrics;
     let deadline = deadline(request.uri());
-    metrics.in_flight.inc();
+    let under_way = UnderWay::new(&metrics.in_flight);
     let bounded = tokio::time::timeout(deadline, bounded(shared, call, peer, request));
     let mut response = match AssertUnwindSafe(bounded).catch_unwind().await {
         Ok(Ok(response)) => response,
@@ -133,12 +134,28 @@ async fn answer(shared: &Shared, call: Call, peer: Option<&Peer>, request: Reque
             (StatusCode::INTERNAL_SERVER_ERROR, "this is a bug in breakglass: see the webhook's log\n").into_response()
         }
     };
-    metrics.in_flight.dec();
+    drop(under_way);
     if shared.health.is_stopping() {
         // The API server keeps connections for 90 seconds: have it open the next one to another replica.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// A review that is being answered, also where whoever asked has hung up: the call is dropped in the middle then.
+struct UnderWay<'m>(&'m Gauge);
+
+impl<'m> UnderWay<'m> {
+    fn new(number: &'m Gauge) -> Self {
+        number.inc();
+        Self(number)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 async fn bounded(shared: &Shared, call: Call, peer: Option<&Peer>, request: Request) -> Response {
