@@ -22,7 +22,7 @@ use crate::print::Printer;
 ///   kubectl breakglass close INC-123
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 there is something to act on
-/// (list --exit-code, doctor). run returns the code of its command.
+/// (list --exit-code, doctor, policy check and explain). run returns the code of its command.
 #[derive(Parser, Debug)]
 #[command(
     name = "kubectl-breakglass",

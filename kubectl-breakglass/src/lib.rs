@@ -22,6 +22,12 @@ pub mod request;
 pub mod tokens;
 // The records in the cluster.
 pub mod ledger;
+// What is wrong with a policy that nobody has put in force yet.
+pub mod lint;
+// From a word for a kind to the kind.
+pub mod resolve;
+// What would become of a write.
+pub mod outlook;
 // Every kind that can be listed.
 pub mod discover;
 // What I may list, and where.
@@ -32,6 +38,8 @@ pub mod scan;
 pub mod row_state;
 // Records and stamped objects, joined to one row each.
 pub mod rows;
+// Which of them a policy that enforced would have refused.
+pub mod would_refuse;
 // Whether what was deleted is gone.
 pub mod gone;
 // New records, as they come.
@@ -44,6 +52,10 @@ pub mod identities;
 pub mod reach;
 // What doctor looks at, one file a check.
 pub mod checks;
+// What it reads for that.
+pub mod survey;
+// All checks over what was read.
+pub mod examine;
 // What is installed, and what flags change in it.
 pub mod manifests;
 // A policy that somebody wrote into a file.
@@ -140,7 +152,7 @@ fn start(cli: Cli, printer: &mut Printer, input: print::Input) -> Result<Exit> {
 }
 
 async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Result<Exit> {
-    let Cli { flags, command } = cli;
+    let (Cli { mut flags, command }, mut input) = (cli, input);
     match command {
         Command::Completion(args) => return commands::completion::completion(&args, printer),
         Command::Version(args) => return commands::version::version(&args, &flags, printer).await,
@@ -148,8 +160,15 @@ async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Resul
         Command::Install(args) if flags.output.is_some() => {
             return commands::install::print(&args, flags.output(), printer);
         }
+        Command::Policy(args) if args.is_offline() => {
+            return commands::policy::offline(&args, &flags, printer, &mut input);
+        }
         _ => {}
     }
+    let subject = match &command {
+        Command::Policy(args) => args.subject(&mut flags)?,
+        _ => None,
+    };
     let cluster = connect::connect(&flags).await?;
     let ctx = &mut Ctx { flags, cluster, printer, input };
     match command {
@@ -158,7 +177,7 @@ async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Resul
         Command::Status(args) => commands::status::status(ctx, &args).await,
         Command::List(args) => commands::list::list(ctx, &args).await,
         Command::Close(args) => commands::close::close(ctx, &args).await,
-        Command::Policy(args) => commands::policy::policy(ctx, &args).await,
+        Command::Policy(args) => commands::policy::policy(ctx, &args, subject).await,
         Command::Install(args) => commands::install::install(ctx, &args).await,
         Command::Uninstall(args) => commands::uninstall::uninstall(ctx, &args).await,
         Command::Doctor(args) => commands::doctor::doctor(ctx, &args).await,

@@ -9,8 +9,9 @@ use serde_json::Value;
 use crate::call::{Conflicts, FIELD_MANAGER, apply};
 use crate::connect::Connection;
 use crate::error::{CommandError, Result};
-use crate::explain::Doing;
+use crate::explain::{Doing, refusal};
 use crate::manifests::{Part, Step};
+use crate::rollout::Deadline;
 use crate::tokens::{self, Really};
 
 /// How many objects are looked at at a time.
@@ -62,11 +63,13 @@ pub struct May {
 
 /// Asks the server about every object. Nothing is changed.
 ///
+/// A webhook that has lost its kinds refuses everything, dry runs too, until it has seen that they are back: it is waited for.
+///
 /// # Errors
 /// Whatever the cluster answers, explained; and all fields that belong to somebody else.
-pub async fn plan(cluster: &Connection, parts: Vec<Part>, may: May) -> Result<Vec<Planned>> {
-    let answers: Vec<Result<Answer>> =
-        futures::stream::iter(parts).map(|part| look(cluster, part, may)).buffered(PARALLEL).collect().await;
+pub async fn plan(cluster: &Connection, parts: Vec<Part>, may: May, deadline: Deadline) -> Result<Vec<Planned>> {
+    let look = |part| look(cluster, part, may, deadline);
+    let answers: Vec<Result<Answer>> = futures::stream::iter(parts).map(look).buffered(PARALLEL).collect().await;
     let (mut planned, mut conflicts) = (Vec::new(), Vec::new());
     for answer in answers {
         match answer? {
@@ -88,7 +91,7 @@ enum Answer {
     Conflicts(Part, Vec<StatusCause>),
 }
 
-async fn look(cluster: &Connection, part: Part, may: May) -> Result<Answer> {
+async fn look(cluster: &Connection, part: Part, may: May, deadline: Deadline) -> Result<Answer> {
     let doing = Doing::Asking("what there is already");
     let api = part.api(&cluster.client);
     let live = cluster.ask_again(doing, || api.get_opt(&part.name)).await?;
@@ -105,6 +108,9 @@ async fn look(cluster: &Connection, part: Part, may: May) -> Result<Answer> {
                     return Ok(Answer::Conflicts(part, causes));
                 }
                 conflicts = Conflicts::Force;
+                continue;
+            }
+            Some(Err(kube::Error::Api(status))) if refusal(&status.message).is_some() && deadline.pause().await => {
                 continue;
             }
             answer => Some(read(cluster, &part, answer)?),

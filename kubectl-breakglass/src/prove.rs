@@ -106,8 +106,12 @@ impl Places {
         };
         let (stamped, guarded) = (with(Gate::Stamp), with(Gate::RequireToken));
         let harmless = stamped.iter().find(|name| **name == HARMLESS).or(stamped.first()).copied();
-        let closed = guarded.iter().find(|name| **name != HOME_NAMESPACE).copied();
         let home = guarded.iter().find(|name| **name == HOME_NAMESPACE).copied();
+        // Rather one that is production than one of the engines', which belong to the environment that ours is in.
+        let environment = |name: &str| namespaces.get(name).map(|labels| &rules.environment_of(name, labels).name);
+        let others = || guarded.iter().filter(|name| **name != HOME_NAMESPACE);
+        let closed =
+            others().find(|name| environment(name) != environment(HOME_NAMESPACE)).or(others().next()).copied();
         Self {
             stamped: harmless.map(str::to_owned),
             guarded: closed.into_iter().chain(home).map(str::to_owned).collect(),
@@ -267,7 +271,7 @@ mod tests {
 
     #[test]
     fn it_is_tried_where_it_harms_nobody() {
-        let all = ["breakglass-system", "a-dev", "default", "prod"];
+        let all = ["argocd", "breakglass-system", "a-dev", "default", "prod"];
         check(json!({}), &all, Some("default"), &["prod", "breakglass-system"]);
         check(json!({}), &["breakglass-system", "default"], Some("default"), &["breakglass-system"]);
         let only_prod = json!({"environments": [{"name": "prod", "namespaces": ["prod"], "writes": "RequireToken"},

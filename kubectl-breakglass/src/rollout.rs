@@ -1,5 +1,6 @@
 //! Whether what was applied has come to life: definitions established, replicas available, or why not.
 
+use std::fmt;
 use std::time::Duration;
 
 use breakglass::api::HOME_NAMESPACE;
@@ -50,12 +51,10 @@ pub async fn established(ctx: &Ctx<'_>, definition: &Part, deadline: Deadline) -
             return Ok(());
         }
         if !deadline.pause().await {
-            let why = of_type("NamesAccepted").and_then(|one| one["message"].as_str().map(str::to_owned));
-            let message = format!(
-                "the server does not serve {}: {}",
-                definition.name,
-                why.unwrap_or("it does not say why".into())
-            );
+            let refused = of_type("NamesAccepted").filter(|condition| condition["status"] == "False");
+            let why = refused.and_then(|condition| condition["message"].as_str().map(str::to_owned));
+            let why = why.unwrap_or_else(|| "there was not enough time".to_owned());
+            let message = format!("the server does not serve {} yet: {why}", definition.name);
             return Err(CommandError::failed(message).hint(format!("kubectl describe crd {}", definition.name)));
         }
     }
@@ -80,14 +79,14 @@ pub async fn available(ctx: &mut Ctx<'_>, deadline: Deadline) -> Result<i32> {
             return Ok(progress.wanted);
         }
         let found = ctx.ask(Doing::Asking("for the pods"), pods.list(&ours)).await?.items;
+        let found: Vec<Pod> = found.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
         let why = why_not(&deployment, &found);
         if why.message != said && why.level == Level::Stuck {
             ctx.printer.say(&format!("  waiting: {}", why.message));
             said.clone_from(&why.message);
         }
         if !deadline.pause().await {
-            let Progress { wanted, available, .. } = progress;
-            let message = format!("{available} of {wanted} replicas are available: {}", why.message);
+            let message = format!("{progress}: {}", why.message);
             return Err(CommandError::failed(message).hint(why.look));
         }
     }
@@ -117,6 +116,13 @@ impl Progress {
     /// As `kubectl rollout status` has it: all are new, no old one is left, and each has been ready for long enough.
     fn is_done(&self) -> bool {
         self.seen && self.updated == self.wanted && self.all == self.wanted && self.available == self.wanted
+    }
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { wanted, updated, available, .. } = self;
+        write!(f, "of {wanted} replicas {updated} are as they should be, and {available} are available")
     }
 }
 

@@ -76,6 +76,9 @@ pub struct Row {
     /// Until when somebody has to decide.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decide_by: Option<Timestamp>,
+    /// Whether the policy in force, if it enforced, would refuse this write, which had no token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would_be_refused: Option<bool>,
     /// Who owns the object in Git.
     #[serde(skip)]
     pub owner: Option<String>,
@@ -117,6 +120,7 @@ impl Row {
             state: RowState::of_phase(record.change.status.and_then(|status| status.phase)),
             token: Some(spec.token),
             decide_by: Some(spec.decide_by),
+            would_be_refused: None,
             owner: spec.engine_owner,
             change_name: Some(record.name),
             change: record.whole,
@@ -137,6 +141,7 @@ impl Row {
             state: RowState::of_label(&object.state),
             token: annotation(stamp::TOKEN),
             decide_by: None,
+            would_be_refused: None,
             owner: None,
             change_name: None,
             change: None,

@@ -58,6 +58,9 @@ fn wrong_usage_exits_2_and_says_what_would_be_right() {
     check("list --watch --count", 2, "cannot be used with");
     check("list -o xml", 2, "possible values: table");
     check("close a b", 2, "unexpected argument");
+    check("policy explain --as-group g apply cm", 2, "need --as: say which user they are about");
+    check("policy check", 2, "<FILE>");
+    check("policy check no-such-file", 1, "could not read no-such-file");
     check("settle", 2, "unrecognized subcommand");
     check("", 2, "Usage: kubectl breakglass");
 }

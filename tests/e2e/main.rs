@@ -23,6 +23,16 @@ fn check_refused(output: &Output, subject: &str, place: &str) {
 mod smoke;
 // Nodes on this machine, on which replicas live as in production.
 mod nodes;
+// Certificates are made anew under load.
+mod rotation;
+// Replicas are replaced under load.
+mod rolling;
+// Replicas are killed, held, and left without a leader.
+mod replicas;
+// The version before this one, this one, and back.
+mod upgrade;
+// Somebody breaks what the replicas live on.
+mod mending;
 // A person's write: refused with the command that would let it in, stamped, recorded.
 mod admit_direct;
 // Each way in which a client writes, under a token.
@@ -109,10 +119,18 @@ mod gate_approval;
 mod gate_store;
 // The value of a Secret shows nowhere but in the Secret.
 mod secret;
+// What shows from outside, and who is woken by it.
+mod monitoring;
 // The plugin as people and scripts use it.
 mod plugin;
-// What doctor finds.
+// In with one command, and out with one, in whatever order.
+mod install;
+// Who can write past us, and what is registered, as doctor finds it.
 mod doctor;
+// Every other part, with a fault seeded in each, and mended by the command that doctor names.
+mod doctor_faults;
+// What would become of a write.
+mod policy_explain;
 
 // No file of this folder is forgotten above, where it would be compiled by nobody.
 #[test]

@@ -74,7 +74,7 @@ fn a_rollout_replaces_each_pod_and_no_write_fails() {
     }
 }
 
-/// A drain takes one replica at a time: with one left that is ready, the budget refuses to evict it.
+/// a drain takes one replica at a time: with one left that is ready, the budget refuses to evict it.
 #[test]
 fn a_drain_moves_a_replica_and_keeps_the_budget() {
     let (cluster, _turn) = cluster();
@@ -183,4 +183,19 @@ fn a_node_without_power_is_gone_and_comes_back() {
     .unwrap();
     cluster.wait_rolled_out().unwrap();
     cluster.kubectl("alice").ok(&["-n", "prod", "create", "configmap", "after-the-power-cut"]);
+}
+
+/// The writes of a load are as many as were due, and none is lost sight of.
+#[test]
+fn a_load_sends_what_is_due() {
+    let (cluster, _turn) = cluster();
+    let alice = cluster.kubectl("alice");
+    let tally = Load::start(&alice, "dev", 100, Until::Writes(200)).unwrap().wait().unwrap();
+    assert_eq!((tally.landed, tally.failed, tally.dropped), (200, 0, 0), "{tally}");
+    assert_eq!(tally.times.len(), 200);
+
+    // Nobody let carol write: each failure is told, with what was said.
+    let refused = Load::start(&cluster.kubectl("carol"), "dev", 100, Until::Writes(30)).unwrap().wait().unwrap();
+    assert_eq!((refused.landed, refused.failed, refused.failures.len()), (0, 30, 20), "{refused}");
+    assert!(refused.failures[0].why.starts_with("403: "), "{refused}");
 }

@@ -188,8 +188,10 @@ fn what_is_missing_in_the_cluster_is_named() {
     let folders = ["manifests/crds", "manifests/roles", "tests/local/people.yaml"].map(folder);
     let [crds, roles, people] = folders.each_ref().map(String::as_str);
     let admin = cluster.kubectl("admin");
-    admin.ok(&["apply", "--server-side", "-f", crds, "-f", roles, "-f", people]);
-    admin.ok(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]);
+    for what in [["-k", crds], ["-k", roles], ["-f", people]] {
+        admin.ok(&[&["apply", "--server-side"], &what[..]].concat());
+    }
+    admin.ok(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]);
     tests::users::wait_until_may(&cluster.kubectl("alice"), ["create", "breakglasstokens.breakglass.dev"], "prod")
         .unwrap();
     check(

@@ -135,6 +135,11 @@ fn the_mode_says_what_a_refusal_means(cluster: &Cluster) {
         }
         let stamp = stamp(&alice.json(&["get", "configmap", "settings"]));
         assert_eq!((stamp["user"].as_str(), stamp["state"].as_str()), ("alice@example.com", "noted"));
+        let list = cluster.plugin("alice").run(&["list", "-n", "team-a", "-o", "json"]);
+        let rows: Value = serde_json::from_str(&list.stdout).unwrap_or_else(|error| panic!("{error}: {list}"));
+        assert_eq!(rows["items"][0]["wouldBeRefused"], true, "{list}");
+        let said = "1 write would have been refused if the policy enforced: by alice@example.com (1).\n";
+        assert!(list.stderr.ends_with(said), "{list}");
         alice.ok(&["delete", "configmap", "settings"]);
     }
     assert_eq!(cluster.kubectl("admin").ok(&["get", "breakglasschanges", "-o", "name"]), "");

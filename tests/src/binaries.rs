@@ -99,6 +99,36 @@ pub fn flux() -> Result<Flux> {
     })
 }
 
+/// promtool, which checks rules as Prometheus does: the one on the PATH, or the one in Debian's package, unpacked into the cache.
+///
+/// # Errors
+/// When neither is to be had: with what to install.
+pub fn promtool() -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if let Some(found) = std::env::split_paths(&path).map(|folder| folder.join("promtool")).find(|file| file.is_file())
+    {
+        return Ok(found);
+    }
+    let folder = cache()?.join("prometheus");
+    fs::create_dir_all(&folder)?;
+    once(&folder, "promtool", || {
+        eprintln!("unpacking promtool from Debian's package prometheus; it is kept");
+        let unfinished = folder.join(".unfinished");
+        let _ = fs::remove_dir_all(&unfinished);
+        fs::create_dir_all(&unfinished)?;
+        // A machine that has just been made has no lists yet; where that takes rights that we lack, they may be there already.
+        let script = "apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; } && \
+            dpkg-deb --extract prometheus_*.deb .";
+        let out = Command::new("sh").args(["-c", script]).current_dir(&unfinished).output().context(NO_PROMTOOL)?;
+        if !out.status.success() {
+            bail!("{NO_PROMTOOL}:\n{}", String::from_utf8_lossy(&out.stderr));
+        }
+        Ok(unfinished.join("usr/bin/promtool"))
+    })
+}
+
+const NO_PROMTOOL: &str = "promtool is missing. Install it: apt-get install prometheus";
+
 /// This repository's programs, found beside the program that asks.
 ///
 /// # Errors
@@ -229,7 +259,7 @@ fn crds() -> Result<PathBuf> {
 /// `folder/name`, made by `make` if it is not there.
 ///
 /// One process at a time makes it, and it appears whole or not at all.
-fn once(folder: &Path, name: &str, make: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
+pub(crate) fn once(folder: &Path, name: &str, make: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
     let wanted = folder.join(name);
     if !wanted.exists() {
         let lock = File::create(folder.join("lock"))?;
@@ -244,7 +274,7 @@ fn once(folder: &Path, name: &str, make: impl FnOnce() -> Result<PathBuf>) -> Re
     Ok(wanted)
 }
 
-fn cache() -> Result<PathBuf> {
+pub(crate) fn cache() -> Result<PathBuf> {
     let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     from("BREAKGLASS_CACHE")
         .or_else(|| from("XDG_CACHE_HOME").map(|folder| folder.join("breakglass")))
@@ -253,7 +283,7 @@ fn cache() -> Result<PathBuf> {
 }
 
 /// A duration as people say it: `3m12s`.
-fn duration(time: Duration) -> String {
+pub(crate) fn duration(time: Duration) -> String {
     match (time.as_secs() / 60, time.as_secs() % 60) {
         (0, seconds) => format!("{seconds}s"),
         (minutes, seconds) => format!("{minutes}m{seconds:02}s"),

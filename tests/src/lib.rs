@@ -5,6 +5,7 @@
 
 // The programs: found or built, and what they need.
 pub mod binaries;
+pub mod previous;
 // Waiting without sleeping.
 pub mod wait;
 // Child processes that never outlive us.
@@ -42,6 +43,9 @@ pub mod webhook;
 // Nodes that run the webhook's pods, and people who write meanwhile.
 pub mod load;
 pub mod node;
+// What each replica shows and counts; replicas that come and go with their certificates under load.
+pub mod replicas;
+pub mod rolling;
 // An unknown kind, and an unknown webhook.
 pub mod other_webhook;
 pub mod widgets;

@@ -4,10 +4,11 @@
 //! shows as late writes, not as fewer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 use tokio::sync::{Mutex, mpsc};
@@ -15,8 +16,14 @@ use tokio::sync::{Mutex, mpsc};
 use crate::http::{self, MERGE};
 use crate::kubectl::Kubectl;
 
-/// How many writes are under way at once, each to an object of its own. What is due beyond waits for its turn.
-const AT_ONCE: usize = 64;
+/// How many writes are under way at once, each to an object of its own: enough for 200 a second that take 40 ms each, and few
+/// enough that a machine that is slower than that is late, and not out of time. What is due beyond waits for its turn.
+pub const AT_ONCE: u64 = 8;
+
+/// Who is answered slower than this waits, so that a machine that has other things to do as well is asked less; and for how long at
+/// most. Where nothing else goes on, answers take a few hundredths of a second.
+const SLOW: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a write may take until it counts as failed: longer than the API server waits for a webhook.
 const LIMIT: Duration = Duration::from_secs(35);
@@ -38,7 +45,9 @@ pub enum Until {
 /// Writes that go on in the background.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<Result<Tally>>,
+    landed: Arc<AtomicU64>,
+    began: Instant,
+    thread: Option<JoinHandle<Result<Tally>>>,
 }
 
 /// What became of the writes.
@@ -50,6 +59,8 @@ pub struct Tally {
     pub failed: u64,
     /// The first failures.
     pub failures: Vec<Failure>,
+    /// When the last one was, since the first write.
+    pub failed_last: Duration,
     /// How many were due while all [`AT_ONCE`] were under way and the queue was full: never sent.
     pub dropped: u64,
     /// From the first write to the last answer.
@@ -75,17 +86,29 @@ impl Load {
     /// # Errors
     /// When there is no thread to be had.
     pub fn start(person: &Kubectl, namespace: &str, rate: u32, until: Until) -> Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (kubeconfig, namespace, stopped) =
-            (person.kubeconfig().to_owned(), namespace.to_owned(), Arc::clone(&stop));
+        let (stop, landed, began) = (Arc::new(AtomicBool::new(false)), Arc::default(), Instant::now());
+        let (kubeconfig, namespace) = (person.kubeconfig().to_owned(), namespace.to_owned());
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&landed));
         let thread = std::thread::Builder::new().name("load".to_owned()).spawn(move || {
             let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
             runtime.block_on(async {
                 let client = http::client(&kubeconfig, "breakglass-tests/load").await?;
-                write(client, &namespace, (rate, until), &stopped).await
+                write(Writer::new(client, &namespace, (began, counted)), (rate, until), &stopped).await
             })
         })?;
-        Ok(Self { stop, thread })
+        Ok(Self { stop, landed, began, thread: Some(thread) })
+    }
+
+    /// How many writes have landed so far.
+    #[must_use]
+    pub fn landed(&self) -> u64 {
+        self.landed.load(Ordering::Relaxed)
+    }
+
+    /// For how long it has gone on: the clock that a [`Failure`] is told by.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Ends it, and waits for the answers that are still to come.
@@ -101,8 +124,16 @@ impl Load {
     ///
     /// # Errors
     /// When nobody could log in.
-    pub fn wait(self) -> Result<Tally> {
-        self.thread.join().map_err(|_| anyhow::anyhow!("the writers panicked"))?.context("writing under load")
+    pub fn wait(mut self) -> Result<Tally> {
+        let thread = self.thread.take().context("it ended already")?;
+        thread.join().map_err(|_| anyhow!("the writers panicked"))?.context("writing under load")
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // A test that failed meanwhile leaves no writers behind.
+        self.stop.store(true, Ordering::Release);
     }
 }
 
@@ -117,6 +148,7 @@ impl Tally {
     fn add(&mut self, other: Self) {
         self.landed += other.landed;
         self.failed += other.failed;
+        self.failed_last = self.failed_last.max(other.failed_last);
         self.failures.extend(other.failures);
         self.times.extend(other.times);
     }
@@ -139,17 +171,21 @@ impl std::fmt::Display for Tally {
     }
 }
 
-async fn write(client: kube::Client, namespace: &str, (rate, until): (u32, Until), stop: &AtomicBool) -> Result<Tally> {
-    let began = Instant::now();
+async fn write(like: Writer, (rate, until): (u32, Until), stop: &AtomicBool) -> Result<Tally> {
+    let began = like.began;
     // What is due beyond two seconds' worth is not kept: whoever is that slow is not measured any better.
-    let (due, tickets) = mpsc::channel::<Instant>(rate as usize * 2 + AT_ONCE);
+    let (due, tickets) = mpsc::channel::<Instant>(rate as usize * 2 + AT_ONCE as usize);
     let tickets = Arc::new(Mutex::new(tickets));
     let mut writers = tokio::task::JoinSet::new();
     for _ in 0..AT_ONCE {
-        let writer = Writer::new(client.clone(), namespace, began);
-        writers.spawn(writer.run(Arc::clone(&tickets)));
+        writers.spawn(like.another().run(Arc::clone(&tickets)));
     }
     let dropped = pace(due, (rate, until), stop, began).await;
+    if !matches!(until, Until::Writes(_)) {
+        // What waits for its turn is not sent any more.
+        tickets.lock().await.close();
+        while tickets.lock().await.try_recv().is_ok() {}
+    }
     let mut tally = Tally { dropped, ..Tally::default() };
     writers.join_all().await.into_iter().for_each(|part| tally.add(part));
     tally.took = began.elapsed();
@@ -185,19 +221,31 @@ struct Writer {
     name: String,
     step: usize,
     began: Instant,
+    landed: Arc<AtomicU64>,
     tally: Tally,
 }
 
 impl Writer {
-    fn new(client: kube::Client, namespace: &str, began: Instant) -> Self {
+    fn new(client: kube::Client, namespace: &str, (began, landed): (Instant, Arc<AtomicU64>)) -> Self {
         let maps = format!("/api/v1/namespaces/{namespace}/configmaps");
-        Self { client, maps, name: name(), step: 0, began, tally: Tally::default() }
+        Self { client, maps, name: name(), step: 0, began, landed, tally: Tally::default() }
+    }
+
+    /// Writes to an object of its own.
+    fn another(&self) -> Self {
+        let (client, maps, landed) = (self.client.clone(), self.maps.clone(), Arc::clone(&self.landed));
+        Self { client, maps, name: name(), step: 0, began: self.began, landed, tally: Tally::default() }
     }
 
     async fn run(mut self, tickets: Arc<Mutex<mpsc::Receiver<Instant>>>) -> Tally {
         loop {
             let Some(due) = tickets.lock().await.recv().await else { return self.tally };
+            let sent = Instant::now();
             self.write(due).await;
+            let took = sent.elapsed();
+            if took > SLOW {
+                tokio::time::sleep((took * AT_ONCE as u32).min(LONGEST_WAIT)).await;
+            }
         }
     }
 
@@ -209,6 +257,7 @@ impl Writer {
         let why = match tokio::time::timeout(LIMIT, sent).await {
             Ok(Ok(_)) => {
                 self.tally.landed += 1;
+                self.landed.fetch_add(1, Ordering::Relaxed);
                 self.tally.times.push(due.elapsed());
                 self.step += 1;
                 if method == "DELETE" {
@@ -221,6 +270,7 @@ impl Writer {
             Err(_) => format!("no answer within {} s", LIMIT.as_secs()),
         };
         self.tally.failed += 1;
+        self.tally.failed_last = self.began.elapsed();
         if self.tally.failures.len() < FAILURES_KEPT {
             let write = format!("{method} {path}");
             self.tally.failures.push(Failure { at: self.began.elapsed(), write, why });

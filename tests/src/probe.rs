@@ -9,7 +9,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, StreamOwned,
+};
 
 use crate::certs::Pem;
 
@@ -37,7 +39,15 @@ pub fn http(port: u16, path: &str) -> Result<(), String> {
 /// # Errors
 /// When nobody answers.
 pub fn page(port: u16, path: &str) -> Result<String, String> {
-    let mut stream = connect(local(port))?;
+    page_at(local(port), path)
+}
+
+/// The body of `http://<address><path>`, whatever the status.
+///
+/// # Errors
+/// When nobody answers.
+pub fn page_at(address: SocketAddr, path: &str) -> Result<String, String> {
+    let mut stream = connect(address)?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(|error| format!("asking for {path}: {error}"))?;
     let mut answer = String::new();
@@ -69,12 +79,54 @@ pub fn https_at(address: SocketAddr, path: &str) -> Result<(), String> {
     expect_200(session_at(address)?, path)
 }
 
+/// The certificate that the server at this address shows to whoever calls it `name` and trusts these CAs alone (PEM, one after
+/// the other), as the API server does with a caBundle.
+///
+/// # Errors
+/// Why it is not reached, or not believed.
+pub fn leaf_at(address: SocketAddr, name: &str, trusted: &str) -> Result<Vec<u8>, String> {
+    let said = |error: Error| error.to_string();
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(trusted.as_bytes()) {
+        roots.add(certificate.map_err(|error| error.to_string())?).map_err(said)?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(said)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
+    let mut session = ClientConnection::new(Arc::new(config), name).map_err(said)?;
+    let mut stream = connect(address)?;
+    while session.is_handshaking() {
+        session.complete_io(&mut stream).map_err(|error| format!("{address}: {error}"))?;
+    }
+    let shown = session.peer_certificates().and_then(|chain| chain.first());
+    shown.map(|leaf| leaf.to_vec()).ok_or_else(|| format!("{address} shows no certificate"))
+}
+
+/// The bytes of the first certificate in this PEM.
+///
+/// # Errors
+/// When there is none.
+pub fn der(pem: &str) -> Result<Vec<u8>, String> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).map(|one| one.to_vec()).map_err(|error| error.to_string())
+}
+
 /// POSTs `body` to `https://127.0.0.1:<port><path>`, whatever certificate that shows; the status and the body answered.
 ///
 /// # Errors
 /// When there is no answer.
 pub fn post(port: u16, path: &str, body: &[u8]) -> Result<(u16, String), String> {
-    let mut stream = session(port)?;
+    post_at(local(port), path, body)
+}
+
+/// The same to `https://<address><path>`: the address of a pod.
+///
+/// # Errors
+/// When there is no answer.
+pub fn post_at(address: SocketAddr, path: &str, body: &[u8]) -> Result<(u16, String), String> {
+    let mut stream = session_at(address)?;
     let length = body.len();
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\

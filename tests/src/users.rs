@@ -30,7 +30,7 @@ pub const FLUX: &str = "flux";
 pub const RIGHTS: &str = include_str!("rights.yaml");
 
 /// Rights of the people in breakglass: bindings of roles that its manifests bring.
-pub(crate) const BREAKGLASS_RIGHTS: &str = include_str!("../local/people.yaml");
+pub const BREAKGLASS_RIGHTS: &str = include_str!("../local/people.yaml");
 
 /// A right that `edit` gives: who has it has the rest of that role too.
 pub const EDIT: [&str; 2] = ["create", "deployments.apps"];

@@ -10,7 +10,7 @@ pub struct Section {
     pub cases: &'static [(&'static str, &'static str)],
 }
 
-pub const SECTIONS: [Section; 5] = [STAMPS, GATE, TOKENS, INPUT, OUTAGES];
+pub const SECTIONS: [Section; 7] = [STAMPS, GATE, TOKENS, INPUT, OUTAGES, CERTIFICATES, PLUGIN];
 
 const STAMPS: Section = Section {
     letter: 'L',
@@ -134,11 +134,74 @@ const INPUT: Section = Section {
 
 const OUTAGES: Section = Section {
     letter: 'R',
-    title: "While the webhook is down",
+    title: "Faults, load, and coming back",
     cases: &[
+        (
+            "R-01",
+            "Of two replicas under load one is killed: only what it was answering fails, and for less than a second.",
+        ),
         ("R-02", "Prod is shut; kube-system, node leases and our own namespace are open; it recovers by itself."),
+        (
+            "R-03",
+            "Where only a stamp is at stake writes pass, and the API server counts and writes down that nobody was asked.",
+        ),
+        ("R-04", "A rolling restart under load loses no write."),
+        ("R-05", "After SIGTERM what has begun is answered, and who is connected is asked to go elsewhere."),
+        ("R-06", "SIGTERM twice, or before it is ready, is a clean end."),
+        ("R-07", "A connection that was idle for as long as the API server keeps one still answers."),
+        (
+            "R-08",
+            "Ready is who has listed everything, can be reached over TLS and is registered; before, it puts calls off.",
+        ),
+        ("R-09", "Cut off from the API server, prod is shut, the rest goes on, and nobody restarts it for that."),
+        ("R-10", "A watch that is gone, old or deaf is begun again, and no token is lost or doubled."),
+        ("R-11", "An API server that went back in time is believed: what is not there any more admits nothing."),
+        ("R-12", "Of two API servers one lags: a token that was closed at the other admits nothing."),
+        ("R-13", "The API server tries again after a 503 with Retry-After, and not without."),
+        ("R-14", "A webhook that hangs costs a write its timeout, and leaves nothing behind."),
+        ("R-15", "Slow bodies, stalled handshakes and thousands of idle connections keep nobody else out."),
+        ("R-16", "A bug in one call is a 500 for that call."),
+        ("R-17", "Out of memory is who sends too much, not the webhook."),
+        ("R-18", "With a tenth of a processor it is slow, and never wrong."),
+        ("R-19", "It runs on a read-only root without /tmp."),
+        ("R-20", "A log that nobody reads and Events that nobody takes delay no write."),
+        ("R-21", "Clocks that jump or disagree open nothing and break nothing."),
+        ("R-22", "Without its leader the rest serves on; another leads soon, and two do no harm."),
+        ("R-23", "Drains go one replica at a time; a single replica is replaced before it goes."),
         ("R-24", "A cluster that lost all nodes makes our own pods again without help."),
         ("R-25", "The pods of network, DNS and proxy start."),
+        ("R-26", "In whatever order its parts are deleted, no lock is left that nobody answers."),
+        ("R-27", "An upgrade and the way back, under load and with both versions at work, lose no write."),
         ("R-29", "Service accounts, token reviews and access reviews work, so logging in does."),
     ],
 };
+
+const CERTIFICATES: Section = Section {
+    letter: 'T',
+    title: "Certificates, and who calls",
+    cases: &[
+        ("T-01", "A new leaf under load: no call meets it unbelieved, and old connections live on."),
+        ("T-02", "A new CA is trusted before it is used, and the old one until it is not."),
+        ("T-04", "A machine that slept through a renewal catches up when it wakes."),
+        ("T-05", "Of replicas that all make the first CA one wins, and the others go by it."),
+        ("T-06", "A configuration that somebody edits or deletes is repaired within seconds, and somebody is told."),
+        ("T-07", "A leaf of the wrong name, CA, key or time is not shown; other good kinds are."),
+        ("T-08", "TLS 1.2 and later alone; HTTP/1.1, HTTP/2 and no word about it all work."),
+        ("T-09", "Where callers have to show a certificate, only the API server's is taken, and its CA can change."),
+        ("T-10", "Whoever calls past the API server learns nothing and changes nothing."),
+    ],
+};
+
+const PLUGIN: Section = Section {
+    letter: 'X',
+    title: "The plugin",
+    cases: &[("X-12", "Each of twelve seeded faults is found by `doctor`, with the command that mends it.")],
+};
+
+/// Cases that no test here can hold, and why.
+pub const ELSEWHERE: [(&str, &str, &str); 1] = [(
+    "R-28",
+    "Every supported version of Kubernetes.",
+    "The control plane is built from one pinned version. `KUBEBUILDER_ASSETS` takes the programs of any other, and \
+     `KUBECONFIG_BREAKGLASS_TEST` any other cluster; the whole suite is then the answer.",
+)];

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use crate::cases::SECTIONS;
+use crate::cases::{ELSEWHERE, SECTIONS};
 use crate::{files, read, root};
 
 const PAGE: &str = "tests/COVERAGE.md";
@@ -138,6 +138,10 @@ fn page(claims: &[Claim]) -> String {
                 writeln!(page, "| {id} | {says} | {} |", tests.join(", ")).unwrap();
             }
         }
+    }
+    page.push_str("\n## Not held here\n\n| id | case | why |\n| --- | --- | --- |\n");
+    for (id, says, why) in ELSEWHERE {
+        writeln!(page, "| {id} | {says} | {why} |").unwrap();
     }
     page
 }

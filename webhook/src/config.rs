@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::HeaderValue;
+use axum::http::header::USER_AGENT;
 use clap::{Parser, ValueEnum};
 
 /// Who makes the certificates.
@@ -90,6 +92,10 @@ impl Config {
         // By default kube retries for minutes. In the path of a write, a late answer is no answer.
         config.default_retry = false;
         config.connect_timeout = Some(Duration::from_secs(2));
+        // By this the audit log, and managedFields where nothing else is said, know the program.
+        config
+            .headers
+            .push((USER_AGENT, HeaderValue::from_static(concat!("breakglass-webhook/", env!("CARGO_PKG_VERSION")))));
         kube::Client::try_from(config).context("making a client of the API server")
     }
 }

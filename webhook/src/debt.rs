@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use breakglass::api::BreakglassChange;
 use chrono::{DateTime, Utc};
-use tokio::sync::watch;
 
 use crate::cluster::Cluster;
+use crate::leader::Leading;
 use crate::notice::{Kind, Notice, Notices};
 
 /// How often the changes are looked at. Looking is in memory, over all of them.
@@ -19,16 +19,11 @@ const EVERY: Duration = Duration::from_secs(30);
 const AT_ONCE: usize = 20;
 
 /// Tells of them while it leads.
-pub async fn tell(
-    cluster: Arc<Cluster>,
-    notices: Notices,
-    leading: watch::Receiver<bool>,
-    clock: fn() -> DateTime<Utc>,
-) {
+pub async fn tell(cluster: Arc<Cluster>, notices: Notices, leading: Leading, clock: fn() -> DateTime<Utc>) {
     let mut told = BTreeSet::new();
     loop {
         tokio::time::sleep(EVERY).await;
-        if !*leading.borrow() {
+        if !leading.now() {
             continue;
         }
         let overdue = cluster.debt(clock()).overdue;

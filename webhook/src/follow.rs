@@ -15,9 +15,10 @@ use futures::StreamExt;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::cluster::Cluster;
+use crate::leader::Leading;
 use crate::parent::{self, Parent};
 use crate::said::said;
 use crate::target::{self, Object};
@@ -124,12 +125,12 @@ impl Follower {
     }
 
     /// Follows what every replica has lost sight of, while it leads.
-    pub async fn keep(self: Arc<Self>, leading: watch::Receiver<bool>) {
+    pub async fn keep(self: Arc<Self>, leading: Leading) {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            if *leading.borrow() && tokio::time::timeout(ROUND_TIMEOUT, self.round()).await.is_err() {
+            if leading.now() && tokio::time::timeout(ROUND_TIMEOUT, self.round()).await.is_err() {
                 tracing::warn!("following changes took longer than {ROUND_TIMEOUT:?}");
             }
         }

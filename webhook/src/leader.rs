@@ -21,6 +21,48 @@ const DURATION: Duration = Duration::from_secs(15);
 /// How often the lease is looked at, and renewed: several times within its duration, so that one failed request is none.
 const EVERY: Duration = Duration::from_secs(3);
 
+/// Whether this replica leads.
+#[derive(Clone, Debug)]
+pub struct Leading(watch::Receiver<Option<Instant>>);
+
+impl Leading {
+    /// Whether it does now. By the clock, too: a process that was held past the end of its Lease leads no more when it goes on,
+    /// before it has looked at the Lease, and writes nothing of what it knew back then.
+    pub fn now(&self) -> bool {
+        self.0.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Returns when it begins or ends to.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Who would say it is gone: nothing changes any more.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Where it is said.
+#[derive(Debug)]
+pub struct Lead(watch::Sender<Option<Instant>>);
+
+impl Lead {
+    /// Until then, or not; told to those who wait where that is news.
+    fn say(&self, until: Option<Instant>) {
+        self.0.send_if_modified(|now| std::mem::replace(now, until).is_some() != until.is_some());
+    }
+
+    /// Says that the time is over, where it is.
+    fn lapse(&self) {
+        self.0.send_if_modified(|now| now.take_if(|until| *until <= Instant::now()).is_some());
+    }
+}
+
+/// Nobody leads yet.
+pub fn leading() -> (Lead, Leading) {
+    let (lead, leading) = watch::channel(None);
+    (Lead(lead), Leading(leading))
+}
+
 /// Tries to lead until the webhook stops, and says whether it does. Who stops gives the lease back: the next one leads at once.
 ///
 /// Every write the loops make is conditional on what they read, so two leaders for a moment do no harm.
@@ -28,17 +70,16 @@ pub async fn campaign(
     leases: Api<Lease>,
     identity: String,
     clock: fn() -> DateTime<Utc>,
-    leading: watch::Sender<bool>,
+    lead: Lead,
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut seen: Option<(String, Instant)> = None;
-    let mut renewed = Instant::now();
     let mut tick = tokio::time::interval(EVERY);
     loop {
         tokio::select! {
             _ = tick.tick() => {}
             () = stopped(&mut stopping) => {
-                leading.send_if_modified(|now| std::mem::replace(now, false));
+                lead.say(None);
                 match tokio::time::timeout(EVERY, give_back(&leases, &identity)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::warn!("giving the lease back: {error:#}"),
@@ -47,18 +88,16 @@ pub async fn campaign(
                 return;
             }
         }
+        let asked = Instant::now();
         match tokio::time::timeout(EVERY, attempt(&leases, &identity, clock(), &mut seen)).await {
             Ok(Ok(leads)) => {
-                renewed = Instant::now();
-                leading.send_if_modified(|now| std::mem::replace(now, leads) != leads);
+                // Steps down before another may step up.
+                lead.say(leads.then(|| asked + (DURATION - EVERY)));
             }
             Ok(Err(error)) => tracing::warn!("renewing the lease: {error:#}"),
             Err(_) => tracing::warn!("renewing the lease: the API server took too long"),
         }
-        // Steps down before another may step up.
-        if renewed.elapsed() + EVERY >= DURATION {
-            leading.send_if_modified(|now| std::mem::replace(now, false));
-        }
+        lead.lapse();
     }
 }
 

@@ -115,7 +115,7 @@ async fn start(config: &Config, log_lines_lost: Counter) -> Result<listen::Serve
 
     let cluster = cluster::Cluster::new(client.clone())?;
     tokio::spawn(cluster.clone().follow());
-    let (lead, leading) = watch::channel(false);
+    let (lead, leading) = leader::leading();
     let (stop, stopping) = watch::channel(false);
     let leases: Api<Lease> = Api::namespaced(client, &config.namespace);
     tokio::spawn(leader::campaign(leases.clone(), name.clone(), Utc::now, lead, stopping.clone()));

@@ -212,7 +212,46 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// The names of all metrics, as Prometheus has them: those without labels yet are in it, too.
+    fn served() -> BTreeSet<String> {
+        let metrics = Metrics::new();
+        metrics.decided(
+            DecisionLabels { call: "gate", environment: String::new(), writer: "", decision: "" },
+            Duration::ZERO,
+        );
+        for family in [&metrics.put_off, &metrics.connections_refused] {
+            family.get_or_create_owned(&ReasonLabel { reason: "" });
+        }
+        metrics.rotations.get_or_create_owned(&CertificateLabel { certificate: "" });
+        metrics.repairs.get_or_create_owned(&RepairLabels { kind: "", found: "" });
+        metrics.tokens.get_or_create_owned(&PhaseLabel { phase: "" });
+        metrics.changes.get_or_create_owned(&StateLabel { state: "" });
+        metrics.certificate_ends.get_or_create_owned(&CertificateLabel { certificate: "" });
+        metrics.cut_off.get_or_create_owned(&WatchLabel { watch: "" });
+        let text = metrics.text().unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.filter_map(|line| line.split(['{', ' ']).next().map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn whoever_watches_asks_for_what_is_served() {
+        let served = served();
+        for page in [
+            include_str!("../../manifests/monitoring/alerts.yaml"),
+            include_str!("../../manifests/monitoring/dashboard.json"),
+        ] {
+            let words = page.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            let asked: BTreeSet<&str> = words.filter(|word| word.starts_with("breakglass_")).collect();
+            assert!(asked.len() > 8, "{asked:?}");
+            for name in asked {
+                assert!(served.contains(name), "{name} is not served: {served:?}");
+            }
+        }
+    }
 
     #[test]
     fn what_is_counted_is_said_and_a_label_cannot_end_itself() {

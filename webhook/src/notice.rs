@@ -42,10 +42,17 @@ pub struct Notice {
     about: ObjectReference,
     kind: Kind,
     reason: &'static str,
+    action: &'static str,
     text: String,
 }
 
 impl Notice {
+    /// What was done. Events of one reason about one object within minutes become one that counts, with the text of the first:
+    /// unless something else was done.
+    pub fn doing(self, action: &'static str) -> Self {
+        Self { action, ..self }
+    }
+
     /// About an object of a kind that lives in no namespace.
     pub fn about<K: Resource<DynamicType = ()>>(
         object: &K,
@@ -53,7 +60,7 @@ impl Notice {
         reason: &'static str,
         text: impl Into<String>,
     ) -> Self {
-        Self { about: object.object_ref(&()), kind, reason, text: text.into() }
+        Self { about: object.object_ref(&()), kind, reason, action: reason, text: text.into() }
     }
 
     /// About an object of such a kind, by its name.
@@ -69,7 +76,7 @@ impl Notice {
             name: Some(name.to_owned()),
             ..Default::default()
         };
-        Self { about, kind, reason, text: text.into() }
+        Self { about, kind, reason, action: reason, text: text.into() }
     }
 
     /// About a Secret of ours.
@@ -81,7 +88,7 @@ impl Notice {
             namespace: Some(HOME_NAMESPACE.to_owned()),
             ..Default::default()
         };
-        Self { about, kind, reason, text: text.into() }
+        Self { about, kind, reason, action: reason, text: text.into() }
     }
 }
 
@@ -110,13 +117,13 @@ impl Notices {
 }
 
 async fn deliver(mut waiting: mpsc::Receiver<Notice>, recorder: Recorder, metrics: Arc<Metrics>) {
-    while let Some(Notice { about, kind, reason, text }) = waiting.recv().await {
+    while let Some(Notice { about, kind, reason, action, text }) = waiting.recv().await {
         let type_ = match kind {
             Kind::Normal => EventType::Normal,
             Kind::Warning => EventType::Warning,
         };
         let note = Some(text.chars().take(LONGEST).collect());
-        let event = Event { type_, reason: reason.to_owned(), note, action: reason.to_owned(), secondary: None };
+        let event = Event { type_, reason: reason.to_owned(), note, action: action.to_owned(), secondary: None };
         match tokio::time::timeout(TIMEOUT, recorder.publish(&event, &about)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

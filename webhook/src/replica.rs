@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use breakglass::api::{Timestamp, TokenPhase};
@@ -18,13 +18,17 @@ use tokio::sync::watch;
 use crate::cluster::Cluster;
 use crate::follow::FIELD_MANAGER;
 use crate::health::Health;
+use crate::leader::Leading;
 use crate::metrics::{CertificateLabel, Metrics, PhaseLabel, StateLabel, WatchLabel};
 use crate::register::Registrar;
 use crate::said::said;
 use crate::tls::{Certificates, ca};
 
-/// How often it says so.
+/// How often it says so in any case.
 const EVERY: Duration = Duration::from_secs(report::EVERY_SECONDS as u64);
+
+/// How often it looks whether there is something new to say: people look right after an install.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long saying it may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,29 +53,34 @@ pub struct Replica {
     /// Counts failed records.
     pub metrics: Arc<Metrics>,
     /// Whether it leads.
-    pub leading: watch::Receiver<bool>,
+    pub leading: Leading,
     /// Says what time it is here.
     pub clock: fn() -> DateTime<Utc>,
 }
 
 impl Replica {
-    /// Says it until the webhook stops.
+    /// Says it until the webhook stops: when something has changed, and now and then.
     pub async fn report(self: Arc<Self>, leases: Api<Lease>, stopping: watch::Receiver<bool>) {
-        let mut tick = tokio::time::interval(EVERY);
+        let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last: Option<(Report, Instant)> = None;
         while !*stopping.borrow() {
             tick.tick().await;
-            match tokio::time::timeout(TIMEOUT, self.say(&leases)).await {
-                Ok(Ok(())) => {}
+            let report = self.now();
+            if last.as_ref().is_some_and(|(said, at)| at.elapsed() < EVERY && is_same(said, &report)) {
+                continue;
+            }
+            match tokio::time::timeout(TIMEOUT, self.say(&leases, &report)).await {
+                Ok(Ok(())) => last = Some((report, Instant::now())),
                 Ok(Err(error)) => tracing::warn!("saying how this replica is: {error:#}"),
                 Err(_) => tracing::warn!("saying how this replica is took longer than {TIMEOUT:?}"),
             }
         }
     }
 
-    async fn say(&self, leases: &Api<Lease>) -> Result<()> {
+    async fn say(&self, leases: &Api<Lease>, report: &Report) -> Result<()> {
         let name = format!("{}{}", report::NAME_PREFIX, self.name);
-        let report = serde_json::to_string(&self.now()).context("writing the report")?;
+        let report = serde_json::to_string(report).context("writing the report")?;
         let owner = self
             .pod_uid
             .as_ref()
@@ -85,14 +94,14 @@ impl Replica {
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
         leases.patch(&name, &params, &Patch::Apply(lease)).await.map_err(said).context("writing the Lease")?;
-        if *self.leading.borrow() { self.tidy(leases).await } else { Ok(()) }
+        if self.leading.now() { self.tidy(leases).await } else { Ok(()) }
     }
 
     /// Sets the metrics that say how things are, and not how often something happened.
     pub fn gauge(&self) {
         let (metrics, now) = (&self.metrics, (self.clock)());
         metrics.ready.set(i64::from(self.health.not_ready().is_empty()));
-        metrics.leader.set(i64::from(*self.leading.borrow()));
+        metrics.leader.set(i64::from(self.leading.now()));
         for (watch, time) in self.cluster.cut_off() {
             metrics.cut_off.get_or_create_owned(&WatchLabel { watch }).set(time.as_secs_f64());
         }
@@ -125,7 +134,7 @@ impl Replica {
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             not_ready: self.health.not_ready(),
-            leads: *self.leading.borrow(),
+            leads: self.leading.now(),
             certificates: ends.collect::<BTreeMap<_, _>>(),
             watches: watches.map(|(name, time)| (name.to_owned(), seconds(time))).collect(),
             failed_records: self.metrics.records_failed.get(),
@@ -151,4 +160,10 @@ impl Replica {
         }
         Ok(())
     }
+}
+
+/// Whether two reports say the same, but for what grows all the time.
+fn is_same(said: &Report, now: &Report) -> bool {
+    let still = |report: &Report| Report { watches: BTreeMap::new(), ..report.clone() };
+    still(said) == still(now)
 }

@@ -11,9 +11,9 @@ use chrono::{DateTime, Utc};
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
-use tokio::sync::watch;
 
 use crate::cluster::Cluster;
+use crate::leader::Leading;
 use crate::said::said;
 
 /// How often tokens are looked at. Looking is in memory; only what differs is written.
@@ -23,12 +23,12 @@ const EVERY: Duration = Duration::from_secs(1);
 const ROUND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Keeps the status of tokens while it leads.
-pub async fn keep(cluster: Arc<Cluster>, leading: watch::Receiver<bool>, clock: fn() -> DateTime<Utc>) {
+pub async fn keep(cluster: Arc<Cluster>, leading: Leading, clock: fn() -> DateTime<Utc>) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        if !*leading.borrow() {
+        if !leading.now() {
             continue;
         }
         match tokio::time::timeout(ROUND_TIMEOUT, round(&cluster, clock())).await {

@@ -118,6 +118,11 @@ fn is_robots_own(write: &Write<'_>, rules: &Rules) -> bool {
         let namespace = write.namespace.as_deref().unwrap_or_default();
         return !is_exempt_name(&service_account(namespace, write.object_name()), rules);
     }
+    is_status_alone(write)
+}
+
+/// The status of an object and nothing besides, by a service account with a token of its own.
+pub(crate) fn is_status_alone(write: &Write<'_>) -> bool {
     let requester = &write.requester;
     let robot = requester.user.starts_with(SERVICE_ACCOUNT_PREFIX)
         && requester.is_itself()

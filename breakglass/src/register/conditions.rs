@@ -129,7 +129,8 @@ pub(super) fn guarded_labels(rules: &Rules) -> Vec<String> {
     guarded(rules).filter_map(|environment| environment.namespace_label.clone()).collect()
 }
 
-fn guarded_patterns(rules: &Rules) -> Vec<String> {
+/// The patterns of names that guard a namespace.
+pub(super) fn guarded_patterns(rules: &Rules) -> Vec<String> {
     guarded(rules).flat_map(|environment| environment.namespaces.clone()).collect()
 }
 

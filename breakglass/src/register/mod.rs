@@ -5,6 +5,10 @@
 mod conditions;
 // The webhooks themselves.
 pub mod render;
+// Which of them are called for one write.
+mod asked;
+
+pub use asked::{Asked, Call, asked};
 
 /// The name of both configurations.
 pub const NAME: &str = "breakglass";

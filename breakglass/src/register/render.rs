@@ -20,7 +20,7 @@ const STAMP_TIMEOUT: i32 = 5;
 const GATE_TIMEOUT: i32 = 10;
 
 /// The label that every namespace carries with its own name, and that nobody can change.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+pub(super) const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// Everything: a star alone would leave out the subresources.
 const EVERYTHING: &str = "*/*";

@@ -1,6 +1,7 @@
 //! Whether the API server calls the webhook, and what becomes of a write to prod while it does not answer.
 
 use breakglass::api::{Environment, Gate, HOME_NAMESPACE};
+pub use breakglass::register::NAME;
 use breakglass::rules::Rules;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhook, MutatingWebhookConfiguration, ValidatingWebhook, ValidatingWebhookConfiguration,
@@ -9,9 +10,6 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{Finding, Level};
-
-/// The name of both configurations.
-pub const NAME: &str = "breakglass";
 
 const CHECK: &str = "registration";
 

@@ -17,12 +17,13 @@ use crate::ctx::Ctx;
 use crate::error::{CommandError, Result};
 use crate::explain::Doing;
 use crate::in_force::policy_in_force;
-use crate::manifests::{Step, Wanted, render};
+use crate::manifests::{Part, Step, Wanted, render};
 use crate::pass::{Cause, Pass};
 use crate::plan::{Change, May, Planned, plan, read};
 use crate::policy_file;
 use crate::print::{Printer, object};
 use crate::prove::{prove, registered};
+use crate::removal;
 use crate::rollout::{Deadline, available, established};
 use crate::tokens::Really;
 
@@ -167,18 +168,20 @@ pub async fn install(ctx: &mut Ctx<'_>, args: &InstallArgs) -> Result<Exit> {
     ctx.flags.namespaces.clear();
     let parts = render(&args.wanted(spec_now(ctx, args).await?)?);
     let may = May { take_all: args.force_conflicts, take_mode: args.mode.is_some() };
-    let planned = plan(&ctx.cluster, parts, may).await?;
     if args.dry_run {
+        let planned = plan(&ctx.cluster, parts, may, Deadline::after(Duration::ZERO)).await?;
         return say_plan(ctx, &planned);
     }
     if args.replicas == Some(1) {
         ctx.printer.say("Warning: with one replica, prod is shut to people while it moves to another node");
     }
     let deadline = args.deadline();
-    if planned.iter().all(|one| one.change == Change::Unchanged) {
-        ctx.printer.say(&format!("unchanged: all {} objects are as they should be", planned.len()));
-    } else {
+    bring_back_the_kinds(ctx, args, &parts, deadline).await?;
+    let planned = plan(&ctx.cluster, parts, may, deadline).await?;
+    if planned.iter().any(|one| one.change != Change::Unchanged) {
         change(ctx, args, &planned, deadline).await?;
+    } else {
+        ctx.printer.say(&format!("unchanged: all {} objects are as they should be", planned.len()));
     }
     if args.wait {
         until_it_works(ctx, deadline).await?;
@@ -218,6 +221,26 @@ fn say_plan(ctx: &mut Ctx<'_>, planned: &[Planned]) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// A webhook that has lost its kinds lets nothing else in, not even a dry run, and has no token to give. That a kind is made is
+/// guarded by nobody, so that it can be repaired.
+async fn bring_back_the_kinds(ctx: &mut Ctx<'_>, args: &InstallArgs, parts: &[Part], deadline: Deadline) -> Result<()> {
+    if removal::registered(&ctx.cluster).await?.is_empty() {
+        return Ok(());
+    }
+    let mut missing = Vec::new();
+    for part in parts.iter().filter(|part| part.step == Step::Definitions) {
+        let api = part.api(&ctx.cluster.client);
+        if ctx.ask(Doing::Asking("for the definitions"), api.get_opt(&part.name)).await?.is_none() {
+            missing.push(part.clone());
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let planned = plan(&ctx.cluster, missing, May { take_all: false, take_mode: false }, deadline).await?;
+    change(ctx, args, &planned, deadline).await
+}
+
 /// Applies what changes, under a token where one is needed.
 async fn change(ctx: &mut Ctx<'_>, args: &InstallArgs, planned: &[Planned], deadline: Deadline) -> Result<()> {
     let mut environments = BTreeSet::new();
@@ -247,13 +270,16 @@ async fn apply_all(ctx: &mut Ctx<'_>, planned: &[Planned], deadline: Deadline) -
         }
         let Some(first) = step.first() else { continue };
         let mut sentence = format!("{}: {}", first.part.step.as_str(), tally(step));
-        if first.part.step == Step::Definitions {
+        if first.part.step == Step::Definitions && step.iter().any(|one| one.change != Change::Unchanged) {
             for one in step {
                 established(ctx, &one.part, deadline).await?;
             }
             sentence += ", established";
         }
-        ctx.printer.say(&format!("{sentence} ({})", seconds(started)));
+        match step.iter().all(|one| one.change == Change::Unchanged) {
+            true => ctx.printer.say(&sentence),
+            false => ctx.printer.say(&format!("{sentence} ({})", seconds(started))),
+        }
     }
     Ok(())
 }
@@ -291,7 +317,6 @@ async fn until_it_works(ctx: &mut Ctx<'_>, deadline: Deadline) -> Result<()> {
 mod tests {
     use super::*;
     use crate::call::Conflicts;
-    use crate::manifests::Part;
 
     fn args(policy: Option<&str>, mode: Option<Mode>) -> InstallArgs {
         InstallArgs {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use breakglass::api::{Span, Timestamp};
+use breakglass::api::{Mode, Span, Timestamp};
 use breakglass::stamp;
 use clap::Args;
 use futures::StreamExt;
@@ -21,6 +21,7 @@ use crate::print::{Printer, object};
 use crate::row_state::RowState;
 use crate::rows::{COLUMNS, Row, WIDE_COLUMNS, join, unknown_changes};
 use crate::scan::{PARALLEL, Scan, Where, scan};
+use crate::would_refuse;
 
 /// See what was changed, and is not settled
 ///
@@ -28,6 +29,9 @@ use crate::scan::{PARALLEL, Scan, Where, scan};
 /// they are settled; and objects that carry a stamp without a record, such as
 /// those written where no token is needed (noted). All namespaces that you can
 /// read are looked at; -n narrows.
+///
+/// While the policy's mode is Warn or Audit, the last line says how many writes
+/// would have been refused, and whose; -o json has wouldBeRefused for each.
 ///
 /// Examples:
 ///   kubectl breakglass list
@@ -79,6 +83,10 @@ pub async fn list(ctx: &mut Ctx<'_>, args: &ListArgs) -> Result<Exit> {
             plural(found.unreadable, "kind is", "kinds are")
         ));
     }
+    // Whoever tries a policy out wants to know what it would have stopped.
+    if let Some(sentence) = would_refuse::sentence(&found.rows, found.mode) {
+        ctx.printer.say(&sentence);
+    }
     if args.watch {
         follow(ctx, args, view, found).await?;
         return Ok(Exit::Done);
@@ -99,6 +107,8 @@ struct Found {
     rows: Vec<Row>,
     failures: Vec<String>,
     unreadable: usize,
+    /// The policy's, where some rows were written without a token.
+    mode: Option<Mode>,
     /// From where a watch goes on.
     version: String,
 }
@@ -132,7 +142,8 @@ async fn find(ctx: &Ctx<'_>, args: &ListArgs) -> Result<Found> {
         let inside = row.namespace.as_ref().is_some_and(|namespace| which.namespaces.contains(namespace));
         which.namespaces.is_empty() || inside || !elsewhere(row)
     });
-    Ok(Found { rows, failures: live.failures, unreadable: live.unreadable.len(), version: ledger.version })
+    let mode = would_refuse::mark(&ctx.cluster, &mut rows, ctx.now()).await;
+    Ok(Found { rows, failures: live.failures, unreadable: live.unreadable.len(), mode, version: ledger.version })
 }
 
 fn which(ctx: &Ctx<'_>, args: &ListArgs) -> Which {

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use breakglass::api::{BreakglassChange, GROUP, HOME_NAMESPACE, Span};
-use breakglass::rules::Rules;
 use clap::Args;
 use kube::api::{Api, ListParams};
 
@@ -23,12 +22,17 @@ use crate::unstamp::{clear, stamped};
 
 /// Take breakglass out of the cluster
 ///
-/// The webhook goes first and its configurations with it, so that nobody waits
-/// for an answer that does not come, whatever was deleted by hand before. Records,
-/// policy, stamps and the key that records verify by are kept: install finds them
-/// again. With --purge they go as well, for good.
+/// The webhook configurations go first and the webhook with them, so that nobody
+/// waits for an answer that does not come, whatever was deleted by hand before.
+/// This takes the right to delete them, which a cluster admin has, and no token:
+/// the API server asks no webhook about them, and its audit log says who it was.
+/// With --incident a token is opened first, and what goes is on record, too.
+///
+/// Records, policy, stamps and the key that records verify by are kept: install
+/// finds them again. With --purge they go as well, for good.
 ///
 /// Examples:
+///   kubectl breakglass uninstall
 ///   kubectl breakglass uninstall --incident INC-123 --reason "moving away"
 ///   kubectl breakglass uninstall --purge --dry-run
 #[derive(Args, Clone, Debug)]
@@ -43,7 +47,7 @@ pub struct UninstallArgs {
     /// How long all the waiting may take
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = timeout)]
     pub timeout: Span,
-    /// The incident that a token is opened for, where one is needed
+    /// The incident that a token is opened for, so that what goes is on record
     #[arg(long, value_name = "INCIDENT")]
     pub incident: Option<String>,
     /// Why, for that token
@@ -59,10 +63,16 @@ impl UninstallArgs {
         if self.purge { Purge::Yes } else { Purge::No }
     }
 
+    /// This command line without the incident, to be typed again.
+    fn command(&self) -> String {
+        let flags = [(self.purge, " --purge"), (self.yes, " --yes")];
+        let given = flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag);
+        format!("kubectl breakglass uninstall{}", given.collect::<String>())
+    }
+
     fn cause(&self) -> Cause {
-        let flags = if self.purge { " --purge" } else { "" };
         let reason = self.reason.clone().unwrap_or_else(|| "uninstall".to_owned());
-        Cause { incident: self.incident.clone(), reason, command: format!("kubectl breakglass uninstall{flags}") }
+        Cause { incident: self.incident.clone(), reason, command: self.command() }
     }
 }
 
@@ -82,20 +92,21 @@ pub async fn uninstall(ctx: &mut Ctx<'_>, args: &UninstallArgs) -> Result<Exit> 
         confirm(ctx, args).await?;
     }
     let deadline = Deadline::after(args.timeout.delta().to_std().unwrap_or_default());
-    let needed = match found.iter().any(|(_, guarded)| *guarded) {
-        true => environments(&found, &policy_in_force(&ctx.cluster).await?.rules),
-        false => environments(&found, &built_in()?),
-    };
-    let pass = Pass::open(ctx, &needed, &args.cause()).await?;
-    let unlocked = unlock(ctx, &removal, deadline).await;
-    pass.close(ctx).await;
-    unlocked?;
-    rest(ctx, &removal).await?;
+    if args.incident.is_some() && found.iter().any(|(_, guarded)| *guarded) {
+        let needed = environments(&found, &policy_in_force(&ctx.cluster).await?.rules);
+        let pass = Pass::open(ctx, &needed, &args.cause()).await?;
+        let unlocked = unlock(ctx, [&removal.webhook, &configurations()], deadline).await;
+        pass.close(ctx).await;
+        unlocked?;
+    } else {
+        unlock(ctx, [&configurations(), &removal.webhook], deadline).await?;
+    }
+    rest(ctx, &removal, deadline).await?;
     let mut exit = Exit::Done;
     if args.purge {
         exit = purge(ctx, &removal, deadline).await?;
     }
-    check_nothing_is_locked(ctx).await?;
+    check_nothing_is_locked(ctx, deadline).await?;
     ctx.printer.say(&format!("uninstalled in {}", seconds(started)));
     if !args.purge {
         say_what_is_kept(ctx).await;
@@ -103,26 +114,24 @@ pub async fn uninstall(ctx: &mut Ctx<'_>, args: &UninstallArgs) -> Result<Exit> 
     Ok(exit)
 }
 
-fn built_in() -> Result<Rules> {
-    Rules::built_in().map_err(|error| CommandError::failed(error.to_string()))
-}
-
 /// Ends the webhook and takes its configurations away, until both are gone.
 ///
-/// The Deployment first: what leads would put its configurations back. They go at once after it, while the replicas still
-/// answer: from the first moment on nobody is refused by somebody who is not there. A replica that is on its way out repairs
-/// nothing; should one that is not have done so, they go again.
-async fn unlock(ctx: &mut Ctx<'_>, removal: &Removal, deadline: Deadline) -> Result<()> {
+/// One at once after the other, while the replicas still answer: from the first moment on nobody is refused by somebody who is
+/// not there. What leads looks every two seconds and would put its configurations back; a replica that is on its way out
+/// repairs nothing. Should one have been faster, they go again.
+async fn unlock(ctx: &mut Ctx<'_>, parts: [&[Part]; 2], deadline: Deadline) -> Result<()> {
     let started = Instant::now();
-    let webhook = remove_all(ctx, &removal.webhook).await?;
-    let locks = remove_all(ctx, &configurations()).await?;
-    ctx.printer.say(&format!("deployment: {webhook}"));
-    ctx.printer.say(&format!("webhook configurations: {locks}: nothing is refused or stamped any more"));
+    for parts in parts {
+        let what = if parts.len() == 1 { "deployment" } else { "webhook configurations" };
+        let words = remove_all(ctx, parts, deadline).await?;
+        ctx.printer.say(&format!("{what}: {words}"));
+    }
+    ctx.printer.say("nothing is refused or stamped any more");
     loop {
         let left = pods_left(ctx).await?;
         let back = registered(&ctx.cluster).await?;
         for part in &back {
-            remove(&ctx.cluster, part).await?;
+            remove(&ctx.cluster, part, deadline).await?;
         }
         if left.is_empty() && back.is_empty() {
             break;
@@ -138,10 +147,10 @@ async fn unlock(ctx: &mut Ctx<'_>, removal: &Removal, deadline: Deadline) -> Res
 }
 
 /// `deleted`, `already gone`, `2 deleted, 1 already gone`.
-async fn remove_all(ctx: &Ctx<'_>, parts: &[Part]) -> Result<String> {
+async fn remove_all(ctx: &Ctx<'_>, parts: &[Part], deadline: Deadline) -> Result<String> {
     let mut now = 0;
     for part in parts {
-        now += usize::from(remove(&ctx.cluster, part).await? == Gone::Now);
+        now += usize::from(remove(&ctx.cluster, part, deadline).await? == Gone::Now);
     }
     let already = parts.len() - now;
     Ok(match (now, already) {
@@ -153,10 +162,10 @@ async fn remove_all(ctx: &Ctx<'_>, parts: &[Part]) -> Result<String> {
 }
 
 /// What the webhook used, last its rights.
-async fn rest(ctx: &mut Ctx<'_>, removal: &Removal) -> Result<()> {
+async fn rest(ctx: &mut Ctx<'_>, removal: &Removal, deadline: Deadline) -> Result<()> {
     let started = Instant::now();
     let parts: Vec<Part> = removal.rest.iter().cloned().chain(leases(&ctx.cluster).await?).collect();
-    let words = remove_all(ctx, &parts).await?;
+    let words = remove_all(ctx, &parts, deadline).await?;
     ctx.printer.say(&format!("service, roles and the rest: {words} ({})", seconds(started)));
     Ok(())
 }
@@ -172,7 +181,7 @@ async fn purge(ctx: &mut Ctx<'_>, removal: &Removal, deadline: Deadline) -> Resu
         ctx.printer.say(&format!("Warning: a stamp may be left: {failure}"));
     }
     let started = Instant::now();
-    let words = remove_all(ctx, &removal.purged).await?;
+    let words = remove_all(ctx, &removal.purged, deadline).await?;
     for part in &removal.purged {
         wait_gone(&ctx.cluster, part, deadline).await?;
     }
@@ -181,10 +190,10 @@ async fn purge(ctx: &mut Ctx<'_>, removal: &Removal, deadline: Deadline) -> Resu
 }
 
 /// The one thing that must never be left.
-async fn check_nothing_is_locked(ctx: &Ctx<'_>) -> Result<()> {
+async fn check_nothing_is_locked(ctx: &Ctx<'_>, deadline: Deadline) -> Result<()> {
     let back = registered(&ctx.cluster).await?;
     for part in &back {
-        remove(&ctx.cluster, part).await?;
+        remove(&ctx.cluster, part, deadline).await?;
     }
     let back = registered(&ctx.cluster).await?;
     let Some(first) = back.first() else { return Ok(()) };
@@ -207,7 +216,7 @@ async fn say_what_would_go(ctx: &mut Ctx<'_>, args: &UninstallArgs, found: &[(Pa
         ));
     }
     if found.iter().any(|(_, guarded)| *guarded) {
-        ctx.printer.say("This needs a token: breakglass guards itself. Give --incident and --reason.");
+        ctx.printer.say("To have it on record, give --incident and --reason.");
     }
     Ok(Exit::Done)
 }
@@ -220,8 +229,9 @@ async fn confirm(ctx: &mut Ctx<'_>, args: &UninstallArgs) -> Result<()> {
     let records = records(ctx).await;
     let place = format!("{} (context {})", ctx.cluster.server, ctx.cluster.context);
     if !ctx.input.terminal {
+        let incident = args.incident.as_ref().map(|id| format!(" --incident {id}")).unwrap_or_default();
         let message = format!("a purge takes {records} from {place} for good, and was not confirmed");
-        return Err(CommandError::usage(message).hint(format!("{} --yes", args.cause().command)));
+        return Err(CommandError::usage(message).hint(format!("{} --yes{incident}", args.command())));
     }
     ctx.printer.say(&format!("This takes {records}, the policy and all stamps from {place}, for good."));
     ctx.printer.ask(&format!("Type {GROUP} to go on: "));
@@ -248,6 +258,11 @@ async fn records(ctx: &Ctx<'_>) -> String {
 }
 
 async fn say_what_is_kept(ctx: &mut Ctx<'_>) {
+    let definitions = Removal::all().purged;
+    if there(&ctx.cluster, definitions).await.is_ok_and(|left| left.is_empty()) {
+        ctx.printer.say("Nothing of breakglass is left but stamps, if there were any.");
+        return;
+    }
     let records = records(ctx).await;
     ctx.printer.say(&format!(
         "Kept: {records}, tokens, policy and stamps; the namespace {HOME_NAMESPACE} with the Secrets \

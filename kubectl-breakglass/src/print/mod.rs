@@ -56,6 +56,16 @@ impl Input {
         let _ = self.stdin.read_line(&mut line);
         line.trim().to_owned()
     }
+
+    /// Everything that comes.
+    ///
+    /// # Errors
+    /// When stdin cannot be read, or is no text.
+    pub fn all(&mut self) -> std::io::Result<String> {
+        let mut text = String::new();
+        self.stdin.read_to_string(&mut text)?;
+        Ok(text)
+    }
 }
 
 /// Data to stdout, talk to stderr.

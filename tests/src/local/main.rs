@@ -74,7 +74,9 @@ fn main() -> ExitCode {
         }
         Command::Down => down::down(&place),
         Command::Demo => demo::demo(&place),
-        Command::Build => Setup::new("build").flux().webhook().build(),
+        Command::Build => {
+            Setup::new("build").flux().webhook().build().and_then(|()| tests::previous::previous().map(drop))
+        }
         Command::Soak { what } => soak::soak(&what),
         Command::Look { kept } => supervise::look(&kept),
         Command::Supervise { bare } => supervise::supervise(&place, bare),

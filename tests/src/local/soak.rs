@@ -8,6 +8,7 @@ use clap::Subcommand;
 use tests::bypass::{self, Until};
 use tests::raw::Raw;
 use tests::review::{dry_run, review};
+use tests::rolling::{self, Plan};
 use tests::{Setup, process};
 
 #[derive(Debug, Subcommand)]
@@ -24,6 +25,18 @@ pub(crate) enum Soak {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Restart the replicas one after the other and make their certificates anew while people write, and see whether a write fails
+    Rolling {
+        /// For how long at least
+        #[arg(long, default_value_t = 300)]
+        seconds: u64,
+        /// Writes in a second
+        #[arg(long, default_value_t = 200)]
+        rate: u32,
+        /// Writes that have to land; as many as are due in that time where nothing is said
+        #[arg(long)]
+        writes: Option<u64>,
+    },
     /// Leave connections idle for as long as the API server keeps them, and see whether one is closed under a call
     Idle {
         /// How many connections at once
@@ -39,7 +52,24 @@ pub(crate) fn soak(what: &Soak) -> Result<()> {
     match what {
         Soak::Bypass { seconds, requests, seed } => bypass(*seconds, *requests, *seed),
         Soak::Idle { connections, rounds } => idle(*connections, *rounds),
+        Soak::Rolling { seconds, rate, writes } => {
+            let at_least = writes.unwrap_or(seconds * u64::from(*rate));
+            rolling(Plan { time: Duration::from_secs(*seconds), rate: *rate, at_least })
+        }
     }
+}
+
+fn rolling(plan: Plan) -> Result<()> {
+    let cluster = Setup::new("soak").nodes().start()?;
+    cluster.install_manifests()?;
+    let report = rolling::run(&cluster, plan)?;
+    println!("{report}");
+    let problems = report.problems();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    process::keep(cluster.directory());
+    bail!("{}; all logs are in {}", problems.join(", "), cluster.directory().join("logs").display())
 }
 
 /// One connection that is idle between its calls.

@@ -63,7 +63,7 @@ pub(crate) fn next_steps(place: &Place, bare: bool) -> String {
          \x20 kubectl --context alice -n prod get deployments\n"
     );
     if bare {
-        text += "\x20 kubectl breakglass --context admin install\n";
+        text += "\x20 kubectl breakglass install\n";
     } else {
         text += "\x20 kubectl --context alice -n prod set image deployment/api api=registry.example.com/api:1.0.1\n";
         text += "\x20 kubectl breakglass --context alice open INC-123 -n prod --reason \"checkout returns 500\"\n";

@@ -1,5 +1,6 @@
 //! breakglass installed from manifests/ as it is, run by the nodes.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -10,7 +11,7 @@ use crate::users;
 use crate::wait::wait_until;
 
 /// What people install.
-const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests");
+pub const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests");
 
 /// How long after the rollout the API server may take to ask the webhook.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -30,9 +31,25 @@ impl Cluster {
     /// # Errors
     /// When the API server refuses a manifest, or a replica does not become ready: with what the pods say.
     pub fn install_manifests(&self) -> Result<()> {
+        self.install(&self.manifests(MANIFESTS.as_ref())?)
+    }
+
+    /// The documents that a folder of manifests stands for.
+    ///
+    /// # Errors
+    /// When kustomize cannot read it.
+    pub fn manifests(&self, folder: &Path) -> Result<String> {
+        self.kubectl("admin").try_ok(&["kustomize", &folder.display().to_string()], "")
+    }
+
+    /// The same with these documents, such as those of another version.
+    ///
+    /// # Errors
+    /// When the API server refuses one, or a replica does not become ready: with what the pods say.
+    pub fn install(&self, manifests: &str) -> Result<()> {
         let admin = self.kubectl("admin");
         // Server-side, since the CRDs are larger than the annotation that a client-side apply leaves.
-        admin.try_ok(&["apply", "--server-side", "-k", MANIFESTS], "").context("applying manifests/")?;
+        admin.try_ok(&["apply", "--server-side", "-f", "-"], manifests).context("applying the manifests")?;
         admin.try_ok(&["apply", "--server-side", "-f", "-"], users::BREAKGLASS_RIGHTS)?;
         self.wait_rolled_out()?;
         let alice = self.kubectl("alice");

@@ -44,6 +44,7 @@ mod egress;
 mod install;
 
 use api::Api;
+pub use install::MANIFESTS;
 use kubelet::Kubelet;
 pub(crate) use network::Network;
 use seen::{Kind, Seen};

@@ -128,7 +128,7 @@ mod tests {
     fn a_pod_is_ready_only_while_its_container_runs() {
         let pod = json!({"spec": {"containers": [{"name": "webhook", "image": "breakglass-webhook:1"}]}});
         let mut status = Status::new(0);
-        let mut check = |status: &mut Status, phase: &str, ready: &str| {
+        let check = |status: &mut Status, phase: &str, ready: &str| {
             let seen = status.render(&pod, Ipv4Addr::new(10, 244, 0, 1), "10.0.0.1");
             assert_eq!(seen["phase"], phase, "{seen:#}");
             let conditions = seen["conditions"].as_array().unwrap();

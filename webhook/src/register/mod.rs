@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::cluster::Cluster;
 use crate::config::{Config, Source};
+use crate::leader::Leading;
 use crate::metrics::{Metrics, RepairLabels};
 use crate::notice::{Kind, Notice, Notices};
 use crate::said::said;
@@ -112,7 +113,7 @@ impl Registrar {
 
     /// Looks at the configurations until the webhook stops; writes them while it is the leader. Who is on the way out repairs
     /// nothing: it may be that all of it is to go.
-    pub async fn run(self: Arc<Self>, leading: watch::Receiver<bool>, stopping: watch::Receiver<bool>) {
+    pub async fn run(self: Arc<Self>, leading: Leading, stopping: watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut leading = leading;
@@ -122,7 +123,7 @@ impl Registrar {
                 _ = tick.tick() => {}
                 () = self.cluster.policy_changed.notified() => {}
                 () = self.certificates.changed.notified() => {}
-                Ok(()) = leading.changed() => {}
+                () = leading.changed() => {}
             }
             if *stopping.borrow() {
                 return;
@@ -131,7 +132,7 @@ impl Registrar {
                 // Without the policy we would register the built-in one, and open what it does not guard.
                 continue;
             }
-            let leads = *leading.borrow_and_update();
+            let leads = leading.now();
             let looked = tokio::time::timeout(LOOK_TIMEOUT, self.look(leads)).await;
             match looked.unwrap_or_else(|_| Err(anyhow::anyhow!("the API server took longer than {LOOK_TIMEOUT:?}"))) {
                 Ok(registered) => {
@@ -258,7 +259,8 @@ impl Registrar {
         self.metrics.repairs.get_or_create_owned(&RepairLabels { kind: K::KIND, found }).inc();
         let text = format!("somebody had {found} this {kind}; it is again what the policy says");
         tracing::warn!("{text}");
-        self.notices.say(Notice::about(made, Kind::Warning, "RegistrationRepaired", text));
+        let action = if found == "deleted" { "CreateAgain" } else { "PutBack" };
+        self.notices.say(Notice::about(made, Kind::Warning, "RegistrationRepaired", text).doing(action));
     }
 
     /// Notes what is in place, and gives what was.

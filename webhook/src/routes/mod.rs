@@ -252,6 +252,8 @@ fn log(call: Call, uid: &str, write: &Write<'_>, outcome: &Result<Outcome, Unava
         Ok(outcome) => (outcome.writer.as_str(), outcome.decision, outcome.why.to_owned()),
         Err(unavailable) => ("", "Unavailable", unavailable.to_string()),
     };
+    // The same name stands in the audit log's annotations, in the record and on the object.
+    let change = outcome.as_ref().ok().and_then(|outcome| outcome.answer.audit.get("change"));
     tracing::info!(
         call = call.as_str(),
         uid,
@@ -266,6 +268,7 @@ fn log(call: Call, uid: &str, write: &Write<'_>, outcome: &Result<Outcome, Unava
         dry_run = write.dry_run,
         decision,
         why,
+        change,
         milliseconds = took.as_secs_f64() * 1_000.0,
         "decided"
     );

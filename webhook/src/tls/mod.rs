@@ -1,9 +1,10 @@
 //! The certificates that are gone by now; swapped without a restart.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -11,7 +12,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::sync::Notify;
 
-use plan::Stored;
+use plan::{FAREWELL, Stored};
 
 // Make a CA, make a leaf, say when one is due or unsound.
 pub mod ca;
@@ -33,6 +34,8 @@ pub struct Certificates {
     key: ArcSwap<CertifiedKey>,
     shown: ArcSwap<Stored>,
     stored: ArcSwap<Stored>,
+    /// The CA of what was shown before, and until when.
+    before: ArcSwapOption<(String, Instant)>,
     /// Told whenever the API server has to trust something else.
     pub changed: Notify,
 }
@@ -47,7 +50,8 @@ impl Certificates {
         let key = ArcSwap::from_pointee(certified(&stored.leaf, &provider)?);
         let stored = Arc::new(stored);
         let (shown, stored) = (ArcSwap::new(stored.clone()), ArcSwap::new(stored));
-        Ok(Arc::new(Self { provider, key, shown, stored, changed: Notify::new() }))
+        let before = ArcSwapOption::empty();
+        Ok(Arc::new(Self { provider, key, shown, stored, before, changed: Notify::new() }))
     }
 
     /// What is shown to callers.
@@ -60,10 +64,12 @@ impl Certificates {
         self.stored.load_full()
     }
 
-    /// The certificates that the API server has to trust, without repeats: that of what is shown, and all that is stored.
+    /// The certificates that the API server has to trust, without repeats: that of what is shown, all that is stored, and for a
+    /// while that of what was shown before.
     pub fn bundle(&self) -> Vec<String> {
         let mut bundle = vec![self.shown().ca.certificate.clone()];
-        for certificate in self.stored().bundle() {
+        let before = self.before.load_full().filter(|before| before.1.elapsed() < FAREWELL);
+        for certificate in self.stored().bundle().into_iter().chain(before.map(|before| before.0.clone())) {
             if !bundle.contains(&certificate) {
                 bundle.push(certificate);
             }
@@ -79,7 +85,10 @@ impl Certificates {
         let stored = Arc::new(stored);
         if show && **self.shown.load() != *stored {
             self.key.store(Arc::new(certified(&stored.leaf, &self.provider)?));
-            self.shown.store(stored.clone());
+            let before = self.shown.swap(stored.clone()).ca.certificate.clone();
+            if before != stored.ca.certificate {
+                self.before.store(Some(Arc::new((before, Instant::now()))));
+            }
         }
         if **self.stored.load() != *stored {
             self.stored.store(stored);

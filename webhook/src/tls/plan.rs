@@ -17,6 +17,10 @@ pub const OVERLAP: Duration = Duration::from_secs(10);
 /// How long after a new leaf was stored the old CA goes: several times as long as a replica takes to see it.
 pub const SETTLE: Duration = Duration::from_secs(30);
 
+/// How long a CA stays trusted after a replica began to show a leaf of another one, whatever is stored: somebody may put another
+/// CA into the Secret that is as good, and the replicas see that one after the other.
+pub const FAREWELL: Duration = Duration::from_secs(20);
+
 /// What the Secret holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
@@ -91,6 +95,16 @@ pub enum Step {
     Retire,
 }
 
+impl Step {
+    /// The wish, where this step grants it. Another one stays, for after the rotation that is under way.
+    pub fn grants(&self, wish: Wish) -> Wish {
+        match (self, wish) {
+            (Step::Make | Step::Offer, Wish::Ca) | (Step::Make | Step::Renew | Step::Promote, Wish::Leaf) => wish,
+            (_, Wish::None | Wish::Leaf | Wish::Ca) => Wish::None,
+        }
+    }
+}
+
 /// What to do next.
 pub fn plan(stored: Option<&Stored>, known: Known<'_>) -> Step {
     let Known { server_name, now, .. } = known;
@@ -161,14 +175,43 @@ mod tests {
             (61, Wish::None, Step::Renew),
             (0, Wish::Leaf, Step::Renew),
             (0, Wish::Ca, Step::Offer),
-            // T-04: a machine that slept until the leaf had ended, and one that slept until the CA had.
-            (91, Wish::None, Step::Renew),
-            (3_651, Wish::None, Step::Make),
         ] {
             assert_eq!(plan(Some(&stored), Known { wish, ..known(days) }), expected, "after {days} days, {wish:?}");
         }
         let renewed = Stored { leaf: ca::make_leaf(&stored.ca, NAME, known(2_440).now).unwrap(), ..stored.clone() };
         assert_eq!(plan(Some(&renewed), known(2_440)), Step::Offer, "the CA has lived two thirds of its life");
+    }
+
+    /// T-04: a machine that slept past the renewal, until the leaf had ended, or until the CA had: it takes the step at the first look
+    /// by its wall clock after it wakes, however little time it has run.
+    #[test]
+    fn a_machine_that_slept_past_a_renewal_catches_up() {
+        let stored = stored();
+        for (slept, expected) in [(59, Step::Rest), (61, Step::Renew), (91, Step::Renew), (3_651, Step::Make)] {
+            for held in [None, Some(&stored)] {
+                assert_eq!(plan(Some(&stored), Known { held, ..known(slept) }), expected, "after {slept} days");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wish_is_taken_off_by_the_step_that_grants_it() {
+        for (step, wish, granted) in [
+            (Step::Renew, Wish::Leaf, Wish::Leaf),
+            (Step::Promote, Wish::Leaf, Wish::Leaf),
+            (Step::Offer, Wish::Ca, Wish::Ca),
+            (Step::Make, Wish::Ca, Wish::Ca),
+            // Asked for while an earlier rotation goes on: its turn comes.
+            (Step::Promote, Wish::Ca, Wish::None),
+            (Step::Retire, Wish::Ca, Wish::None),
+            (Step::Retire, Wish::Leaf, Wish::None),
+            (Step::Renew, Wish::Ca, Wish::None),
+            (Step::Offer, Wish::Leaf, Wish::None),
+            (Step::Restore, Wish::Ca, Wish::None),
+            (Step::Offer, Wish::None, Wish::None),
+        ] {
+            assert_eq!(step.grants(wish), granted, "{step:?} {wish:?}");
+        }
     }
 
     /// T-02: a new CA is trusted before a leaf of it is shown, and the old one stays until the new leaf is everywhere.

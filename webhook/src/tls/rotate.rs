@@ -8,12 +8,12 @@ use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
-use tokio::sync::watch;
 
 use super::plan::{Known, OVERLAP, Step, Stored, plan};
 use super::secret::{self, Read};
 use super::{Certificates, ca};
 use crate::config::Source;
+use crate::leader::Leading;
 use crate::metrics::{CertificateLabel, Metrics};
 use crate::notice::{Kind, Notice, Notices};
 use crate::register::Registrar;
@@ -82,13 +82,13 @@ impl Rotation {
         certificates: Arc<Certificates>,
         registrar: Arc<Registrar>,
         notices: Notices,
-        leading: watch::Receiver<bool>,
+        leading: Leading,
     ) {
         let mut keeper =
             Keeper { rotation: self, certificates, registrar, notices, previous: None, said: String::new() };
         loop {
             tokio::time::sleep(EVERY).await;
-            let leads = *leading.borrow();
+            let leads = leading.now();
             let looked = tokio::time::timeout(LOOK_TIMEOUT, keeper.look(leads)).await;
             match looked.unwrap_or_else(|_| Err(anyhow::anyhow!("the API server took longer than {LOOK_TIMEOUT:?}"))) {
                 Ok(()) => keeper.said.clear(),
@@ -170,7 +170,8 @@ impl Keeper {
             (_, Some(stored)) if !leads => stored,
             (step, stored) => {
                 let wanted = self.rotation.after(&step, stored.as_ref(), Some(&held))?;
-                if !secret::write(&self.rotation.secrets, &read, &wanted, read.wish()).await? {
+                let granted = step.grants(read.wish());
+                if !secret::write(&self.rotation.secrets, &read, &wanted, granted).await? {
                     return Ok(());
                 }
                 self.say(&step);
@@ -205,20 +206,16 @@ impl Keeper {
     }
 
     fn say(&self, step: &Step) {
-        let (reason, kind, text) = match step {
+        const MENDED: (&str, Kind) = ("CertificateMended", Kind::Warning);
+        const ROTATED: (&str, Kind) = ("CertificateRotated", Kind::Normal);
+        let ((reason, kind), action, text) = match step {
             Step::Rest => return,
-            Step::Make => {
-                ("CertificateMended", Kind::Warning, "the Secret held no CA to go by; CA and leaf were made anew")
-            }
-            Step::Restore => {
-                ("CertificateMended", Kind::Warning, "the Secret was broken; what it had held was put back")
-            }
-            Step::Renew => ("CertificateRotated", Kind::Normal, "the leaf was made anew"),
-            Step::Offer => {
-                ("CertificateRotated", Kind::Normal, "a new CA was made; it is used once the API server trusts it")
-            }
-            Step::Promote => ("CertificateRotated", Kind::Normal, "the new CA is in use; the old one is still trusted"),
-            Step::Retire => ("CertificateRotated", Kind::Normal, "the old CA is trusted no more"),
+            Step::Make => (MENDED, "Make", "the Secret held no CA to go by; CA and leaf were made anew"),
+            Step::Restore => (MENDED, "Restore", "the Secret was broken; what it had held was put back"),
+            Step::Renew => (ROTATED, "Renew", "the leaf was made anew"),
+            Step::Offer => (ROTATED, "Offer", "a new CA was made; it is used once the API server trusts it"),
+            Step::Promote => (ROTATED, "Promote", "the new CA is in use; the old one is still trusted"),
+            Step::Retire => (ROTATED, "Retire", "the old CA is trusted no more"),
         };
         let certificates: &[&'static str] = match step {
             Step::Make | Step::Restore => &["ca", "leaf"],
@@ -230,6 +227,6 @@ impl Keeper {
             self.rotation.metrics.rotations.get_or_create_owned(&CertificateLabel { certificate }).inc();
         }
         tracing::info!("certificates: {text}");
-        self.notices.say(Notice::about_secret(secret::TLS_SECRET, kind, reason, text));
+        self.notices.say(Notice::about_secret(secret::TLS_SECRET, kind, reason, text).doing(action));
     }
 }
