@@ -54,8 +54,10 @@ fn begin(calls: &mut [(Raw, Vec<u8>, String)]) {
 }
 
 fn finish(calls: &mut [(Raw, Vec<u8>, String)]) {
-    for (raw, whole, uid) in calls {
+    for (raw, whole, _) in &mut *calls {
         raw.send(&whole[whole.len() / 2..]).unwrap();
+    }
+    for (raw, _, uid) in calls {
         let answer = raw.answer().unwrap();
         let response = answer.response();
         assert_eq!(
@@ -84,11 +86,14 @@ fn what_is_under_way_when_it_is_told_to_end_is_answered() {
     let mut last: Vec<_> = (0..10).map(|index| slow(port, &format!("last-{index}"))).collect();
 
     begin(&mut fifty);
-    let under_way = webhook.metric("breakglass_reviews_in_flight").unwrap();
+    wait_until("fifty reviews under way", LIMIT, || match webhook.metric("breakglass_reviews_in_flight")? {
+        number if number >= 50.0 => Ok(()),
+        number => Err(number.to_string()),
+    })
+    .unwrap();
     webhook.signal("TERM").unwrap();
     let told = Instant::now();
     finish(&mut fifty);
-    assert!(under_way >= 50.0, "{under_way}");
     wait_until("it to say that it is not ready", LIMIT, || {
         let ready = probe::page(webhook.metrics_port(), "/readyz")?;
         if ready == "stopping\n" { Ok(()) } else { Err(ready) }

@@ -109,7 +109,8 @@ fn whoever_connects_and_says_nothing_keeps_nobody_out() {
         assert!(failed.is_empty(), "{failed:?}");
         assert!(shaken > SHAKEN * 9 / 10 && silent > SILENT * 9 / 10, "{shaken} shaken, {silent} silent");
         assert!(connections <= 2_048.0 && ended > 0.0, "{connections} open, {ended} made room");
-        assert!(files < 2_048 + 100, "{files} files");
+        // One that has to make room is gone a little later than the one that it made room for is there.
+        assert!(files < 2_048 * 5 / 4, "{files} files");
         assert!(memory < MEMORY_LIMIT >> 20, "{memory} MiB");
         // A normal one is answered in milliseconds; this is a machine on which everything else runs, too.
         assert!(slowest < Duration::from_secs(10), "{slowest:?}");

@@ -84,12 +84,9 @@ struct Idle {
 fn idle(connections: usize, rounds: usize) -> Result<()> {
     let cluster = Setup::new("soak").webhook().start()?;
     let port = cluster.webhook().port();
-    let body = dry_run(review("carol@example.com", "DELETE", ("prod", "settings"))).to_string();
-    let ask = |raw: &mut Raw| match raw.post("/gate", body.as_bytes()) {
-        Ok(answer) if answer.status == 200 => Ok(()),
-        Ok(answer) => Err(answer.head),
-        Err(error) => Err(error),
-    };
+    // Dev: nothing has to be looked up for it. Whatever is answered is an answer.
+    let body = dry_run(review("carol@example.com", "DELETE", ("dev", "settings"))).to_string();
+    let ask = |raw: &mut Raw| raw.post("/gate", body.as_bytes()).map(drop);
     // Spread over ten seconds, each in its turn.
     let pause = |number: usize| Duration::from_millis(85_000 + (number * 7_919 % 10_000) as u64);
     let mut waiting = VecDeque::new();
