@@ -142,11 +142,6 @@ pub fn post_at(address: SocketAddr, path: &str, body: &[u8]) -> Result<(u16, Str
     Ok((status.ok_or_else(|| format!("{path}: {head}"))?, body.to_owned()))
 }
 
-/// A TLS session with the server on that port, whatever certificate it shows.
-pub(crate) fn session(port: u16) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
-    session_at(local(port))
-}
-
 fn session_at(address: SocketAddr) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
     session_as(connect(address)?, None, &[])
 }

@@ -218,7 +218,7 @@ mod tests {
 
     /// The names of all metrics, as Prometheus has them: those without labels yet are in it, too.
     fn served() -> BTreeSet<String> {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(Counter::default());
         metrics.decided(
             DecisionLabels { call: "gate", environment: String::new(), writer: "", decision: "" },
             Duration::ZERO,
