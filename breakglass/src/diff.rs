@@ -23,7 +23,7 @@ pub fn changes_nothing(resource: &Resource, before: &Object<'_>, after: &Object<
     if before.raw.get() == after.raw.get() {
         return true;
     }
-    let (Some(mut old), Some(mut new)) = (fields(before.raw), fields(after.raw)) else { return false };
+    let (Some(mut old), Some(mut new)) = (before.fields(), after.fields()) else { return false };
     let (old_metadata, new_metadata) = (old.remove("metadata"), new.remove("metadata"));
     // Kinds that come with Kubernetes have a status subresource, and the main one does not write status. Of a custom kind
     // we do not know whether it has one.
@@ -49,18 +49,14 @@ pub fn changes_nothing(resource: &Resource, before: &Object<'_>, after: &Object<
 /// Whether an update leaves the metadata as it is but for what the API server keeps: labels, annotations, finalizers, owners.
 pub fn keeps_metadata(before: &Object<'_>, after: &Object<'_>) -> bool {
     let metadata = |object: &Object<'_>| -> Option<BTreeMap<String, String>> {
-        let metadata: Fields<'_> = serde_json::from_str(fields(object.raw)?.remove("metadata")?.get()).ok()?;
+        let metadata: Fields<'_> = serde_json::from_str(object.fields()?.remove("metadata")?.get()).ok()?;
         let theirs = metadata.into_iter().filter(|(key, _)| !SERVER_METADATA.contains(&key.as_str()));
         Some(theirs.map(|(key, raw)| (key, raw.get().to_owned())).collect())
     };
     matches!((metadata(before), metadata(after)), (Some(before), Some(after)) if before == after)
 }
 
-fn fields(raw: &RawValue) -> Option<Fields<'_>> {
-    serde_json::from_str(raw.get()).ok()
-}
-
-fn same(old: &Fields<'_>, new: &Fields<'_>) -> bool {
+fn same(old: &BTreeMap<&str, &RawValue>, new: &BTreeMap<&str, &RawValue>) -> bool {
     old.len() == new.len() && old.iter().zip(new).all(|(a, b)| a.0 == b.0 && a.1.get() == b.1.get())
 }
 

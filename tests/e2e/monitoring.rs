@@ -35,7 +35,7 @@ fn a_scrape_counts_what_was_decided_and_says_how_things_are() {
     let cluster = Cluster::shared();
     cluster.namespace("prod-scraped");
     let refused = cluster.kubectl("alice").run(&["-n", "prod-scraped", "create", "configmap", "a"]);
-    refused.refusal();
+    assert!(refused.refusal().starts_with("prod is run by GitOps: "), "{refused}");
     let text = cluster.webhook().metrics().unwrap();
     let value = |line: &str| {
         let found = text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse::<f64>().ok());

@@ -14,7 +14,7 @@ use crate::LIMIT;
 fn rolling_restarts_and_new_certificates_fail_no_write() {
     let cluster = Setup::new("rolling").nodes().start().unwrap();
     cluster.install_manifests().unwrap();
-    let plan = Plan { time: Duration::from_secs(60), rate: 200, at_least: 500 };
+    let plan = Plan { time: Duration::from_secs(60), rate: 200, at_least: 300 };
     let report = rolling::run(&cluster, plan).unwrap();
     println!("{report}");
     assert!(report.problems().is_empty(), "{:?}\n{report}", report.problems());

@@ -27,13 +27,15 @@ pub struct Setup {
     webhook: bool,
     nodes: bool,
     log: Option<String>,
+    ours: Option<Ours>,
 }
 
 impl Setup {
     /// A bare control plane in a directory of its own, which `name` makes recognisable.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), directory: None, flux: false, webhook: false, nodes: false, log: None }
+        let (directory, log, ours) = (None, None, None);
+        Self { name: name.to_owned(), directory, flux: false, webhook: false, nodes: false, log, ours }
     }
 
     /// With Flux, which keeps prod in line with a repository.
@@ -62,6 +64,13 @@ impl Setup {
     #[must_use]
     pub fn logging(mut self, filter: &str) -> Self {
         self.log = Some(filter.to_owned());
+        self
+    }
+
+    /// With these programs of ours, not with those beside the program that asks.
+    #[must_use]
+    pub fn programs(mut self, ours: Ours) -> Self {
+        self.ours = Some(ours);
         self
     }
 
@@ -101,7 +110,8 @@ impl Setup {
             !(self.nodes && self.webhook),
             "nodes run what is installed: ask for nodes or for the webhook, not both"
         );
-        let (programs, ours) = (binaries::control_plane()?, binaries::ours()?);
+        let programs = binaries::control_plane()?;
+        let ours = self.ours.clone().map_or_else(binaries::ours, Ok)?;
         fill_bin(directory, &programs.kubectl, &ours)?;
         let network = self.nodes.then(Network::reserve).transpose()?;
         let arguments = match &network {

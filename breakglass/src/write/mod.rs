@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::api::Operation;
@@ -125,6 +126,8 @@ pub struct Object<'a> {
     pub raw: &'a RawValue,
     /// What of it is read.
     pub metadata: Metadata,
+    /// Its fields as bytes, found on the same way through it; `None` where it cannot be read as an object.
+    fields: Option<Vec<(Cow<'a, str>, &'a RawValue)>>,
 }
 
 /// The part of an object's metadata that decides.
@@ -156,13 +159,19 @@ impl<'a> Object<'a> {
     ///
     /// What is not an object with metadata (options of a CONNECT, say) has empty metadata.
     pub fn new(raw: &'a RawValue) -> Self {
-        #[derive(Deserialize, Default)]
-        struct Partial {
-            #[serde(default, deserialize_with = "or_default")]
-            metadata: Metadata,
-        }
-        let Partial { metadata } = serde_json::from_str(raw.get()).unwrap_or_default();
-        Self { raw, metadata }
+        let fields = serde_json::from_str(raw.get()).ok().map(|Fields(fields)| fields);
+        let mut metadata = fields.iter().flatten().filter(|(key, _)| key == "metadata");
+        let metadata = match (metadata.next(), metadata.next()) {
+            (Some((_, one)), None) => serde_json::from_str::<Option<Metadata>>(one.get()).ok().flatten(),
+            // Two say two things: neither is believed.
+            _ => None,
+        };
+        Self { raw, metadata: metadata.unwrap_or_default(), fields }
+    }
+
+    /// Its fields as bytes, by name; `None` where it cannot be read as an object, which says nothing about what is in it.
+    pub(crate) fn fields(&self) -> Option<BTreeMap<&str, &'a RawValue>> {
+        Some(self.fields.as_ref()?.iter().map(|(key, value)| (key.as_ref(), *value)).collect())
     }
 }
 
@@ -223,6 +232,35 @@ impl Object<'_> {
             .unwrap_or_default()
     }
 }
+
+/// The fields of an object, in the order in which they stand there.
+struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some((Name(key), value)) = map.next_entry()? {
+                    fields.push((key, value));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// The name of a field, borrowed where it stands there without escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// One entry of managedFields; the fields stay bytes.
 #[derive(Clone, Debug, Deserialize)]

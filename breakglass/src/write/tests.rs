@@ -53,3 +53,20 @@ fn what_has_no_metadata_has_empty_metadata() {
         assert_eq!(object(json), Metadata::default(), "{json}");
     }
 }
+
+/// What cannot be read as an object has no fields, which is not the same as an object without any: two of them are not alike.
+#[test]
+fn an_object_that_cannot_be_read_has_no_fields() {
+    for (json, fields) in [
+        ("{}", Some(0)),
+        (r#"{"metadata":{"name":"a"},"data":{}}"#, Some(2)),
+        (r#"{"\ud800":1,"metadata":{"name":"a"}}"#, None),
+        (r#"[{"name":"a"}]"#, None),
+        ("7", None),
+    ] {
+        let raw = serde_json::from_str::<&RawValue>(json).unwrap();
+        let object = Object::new(raw);
+        assert_eq!(object.fields().map(|fields| fields.len()), fields, "{json}");
+        assert_eq!(object.metadata.name.is_empty(), fields != Some(2), "{json}");
+    }
+}
