@@ -72,6 +72,10 @@ mod said;
 
 use config::Config;
 
+/// How long the API server may take to answer what the webhook starts with, and how soon it is asked again.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+const START_EVERY: Duration = Duration::from_secs(1);
+
 /// How often the webhook tries to reach itself until it does.
 const REACH_EVERY: Duration = Duration::from_millis(100);
 
@@ -102,6 +106,10 @@ async fn start(config: &Config, log_lines_lost: Counter) -> Result<listen::Serve
     provider.install_default().ok();
 
     let client = config.client().await?;
+    let plain = config.metrics_listen;
+    let plain = TcpListener::bind(plain).await.with_context(|| format!("listening on {plain} for metrics"))?;
+    let (plain, until_started) = listen::shared(plain)?;
+    let until_started = tokio::spawn(listen::serve_plain(until_started, routes::starting_router()));
     let name = match config.identity.clone() {
         Some(name) => name,
         None => format!("{:08x}", u32::from_be_bytes(random_bytes(random)?)),
@@ -109,9 +117,9 @@ async fn start(config: &Config, log_lines_lost: Counter) -> Result<listen::Serve
     let metrics = Arc::new(metrics::Metrics::new(log_lines_lost));
     let notices = notice::Notices::new(client.clone(), name.clone(), metrics.clone());
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &config.namespace);
-    let key = tls::secret::key(&secrets, || random_bytes(random)).await?;
+    let key = until_answered(|| tls::secret::key(&secrets, || random_bytes(random))).await;
     let rotation = rotation(config, &secrets, &metrics);
-    let certificates = tls::Certificates::new(rotation.begin().await?)?;
+    let certificates = tls::Certificates::new(until_answered(|| rotation.begin()).await)?;
 
     let cluster = cluster::Cluster::new(client.clone())?;
     tokio::spawn(cluster.clone().follow());
@@ -151,7 +159,7 @@ async fn start(config: &Config, log_lines_lost: Counter) -> Result<listen::Serve
         metrics: metrics.clone(),
         notices,
     };
-    let callers = callers(config, &secrets).await?;
+    let callers = callers(config, &secrets).await;
     let allowed = match &callers {
         Some(_) => routes::Callers::Certified(config.client_name.clone()),
         None => routes::Callers::Any,
@@ -159,12 +167,11 @@ async fn start(config: &Config, log_lines_lost: Counter) -> Result<listen::Serve
     let shared = routes::Shared::new(admission, health.clone(), allowed);
 
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
-    let plain = config.metrics_listen;
-    let plain = TcpListener::bind(plain).await.with_context(|| format!("listening on {plain} for metrics"))?;
     let address = listener.local_addr().context("asking for our own address")?;
     tokio::spawn(reach_itself(health.clone(), address, config.server_name(), certificates.clone()));
     tracing::info!(%address, metrics = %plain.local_addr().context("asking for our own address")?, version = env!("CARGO_PKG_VERSION"), "serving");
     let replica = Arc::new(replica);
+    until_started.abort();
     tokio::spawn(listen::serve_plain(plain, routes::plain_router(shared.clone(), replica.clone())));
     tokio::spawn(replica.report(leases, stopping));
     let tls = Arc::new(certificates.server_config(callers)?);
@@ -183,11 +190,30 @@ fn rotation(config: &Config, secrets: &Api<Secret>, metrics: &Arc<metrics::Metri
 }
 
 /// Who may call; everybody, where nobody says how to tell.
-async fn callers(config: &Config, secrets: &Api<Secret>) -> Result<Option<Arc<tls::callers::Callers>>> {
-    let Some(name) = &config.client_ca_secret else { return Ok(None) };
-    let callers = tls::callers::Callers::new(secrets, name).await?;
+async fn callers(config: &Config, secrets: &Api<Secret>) -> Option<Arc<tls::callers::Callers>> {
+    let name = config.client_ca_secret.as_ref()?;
+    let callers = until_answered(|| tls::callers::Callers::new(secrets, name)).await;
     tokio::spawn(callers.clone().keep(secrets.clone(), name.clone()));
-    Ok(Some(callers))
+    Some(callers)
+}
+
+/// What has to be read before anything can be served, asked for until it is there. A cluster that comes back from nothing has
+/// its API server when it has it; whoever gives up meanwhile waits for the kubelet, which takes ever longer to start it again.
+async fn until_answered<T>(ask: impl AsyncFn() -> Result<T>) -> T {
+    let mut said = String::new();
+    loop {
+        let answer = tokio::time::timeout(START_TIMEOUT, ask()).await;
+        match answer.unwrap_or_else(|_| Err(anyhow::anyhow!("the API server took longer than {START_TIMEOUT:?}"))) {
+            Ok(answer) => return answer,
+            // Once, not every second.
+            Err(error) if said == format!("{error:#}") => {}
+            Err(error) => {
+                said = format!("{error:#}");
+                tracing::error!("not started yet, trying again: {said}");
+            }
+        }
+        tokio::time::sleep(START_EVERY).await;
+    }
 }
 
 /// Tries until it succeeds: readiness waits for it.

@@ -181,6 +181,16 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
+/// The same socket twice: for whoever serves it first, and for who takes over.
+///
+/// # Errors
+/// Where the system gives no second handle to it.
+pub fn shared(listener: TcpListener) -> Result<(TcpListener, TcpListener)> {
+    let listener = listener.into_std().context("sharing the socket")?;
+    let second = listener.try_clone().context("sharing the socket")?;
+    Ok((TcpListener::from_std(listener)?, TcpListener::from_std(second)?))
+}
+
 /// Serves without TLS until the process ends: metrics and health, to whoever asks.
 ///
 /// # Errors

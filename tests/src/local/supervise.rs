@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use tests::{Setup, process};
@@ -12,8 +13,12 @@ use crate::place::Place;
 pub(crate) fn supervise(place: &Place, bare: bool) -> Result<()> {
     let held = place.hold()?.context("another supervisor holds this place")?;
     process::keep(&place.directory);
-    let setup = Setup::new("local").directory(&place.directory).flux();
-    let cluster = if bare { setup.nodes() } else { setup.webhook() }.start()?;
+    let cluster = Setup::new("local").directory(&place.directory).flux().nodes().start()?;
+    if !bare {
+        let started = Instant::now();
+        cluster.install_manifests().context("installing breakglass")?;
+        eprintln!("installed breakglass in {:.1} s", started.elapsed().as_secs_f32());
+    }
     fs::write(place.ready(), if bare { "bare" } else { "breakglass" })?;
     asked_to_end()?;
     let _ = fs::remove_file(place.ready());

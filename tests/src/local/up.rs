@@ -27,8 +27,7 @@ pub(crate) fn up(place: &Place, bare: bool) -> Result<()> {
     }
     let started = Instant::now();
     // Here and not in the background, so that whoever waits sees what is being built.
-    let setup = Setup::new("local").flux();
-    if bare { setup } else { setup.webhook() }.build()?;
+    Setup::new("local").flux().build()?;
     wait_until("an earlier cluster to be gone", Duration::from_secs(30), || gone(place))?;
     place.clear()?;
     follow(place, start_supervisor(place, bare)?)?;

@@ -100,6 +100,13 @@ pub fn plain_router(shared: Arc<Shared>, replica: Arc<Replica>) -> Router {
     Router::new().route("/metrics", get(metrics)).merge(health_routes()).with_state(shared)
 }
 
+/// What is served without TLS before there is anything to serve: it lives, and waits for the API server.
+pub fn starting_router() -> Router {
+    let live = || async { "ok\n" };
+    let ready = || async { (StatusCode::SERVICE_UNAVAILABLE, "starting: the API server has not answered yet\n") };
+    Router::new().route("/livez", get(live)).route("/healthz", get(live)).route("/readyz", get(ready))
+}
+
 fn health_routes() -> Router<Arc<Shared>> {
     let live = || async { "ok\n" };
     Router::new().route("/livez", get(live)).route("/healthz", get(live)).route("/readyz", get(ready))
