@@ -117,7 +117,11 @@ mod tests {
         let problem = findings[0].level == Level::Problem;
         assert_eq!(
             findings[0].hints,
-            if problem { vec!["kubectl breakglass install --incident INC-123".to_owned()] } else { vec![] }
+            if problem {
+                vec!["kubectl breakglass install --force-conflicts --incident INC-123".to_owned()]
+            } else {
+                vec![]
+            }
         );
     }
 

@@ -37,8 +37,7 @@ pub fn deployment(running: &Running, mend: &Mend) -> Vec<Finding> {
     let available = deployment.status.as_ref().and_then(|status| status.available_replicas).unwrap_or_default();
     if wanted == 0 {
         let message = "the Deployment is scaled to 0: nobody answers, and prod is shut for writes".to_owned();
-        let hint = format!("kubectl -n {HOME} scale deployment {NAME} --replicas=2");
-        findings.push(problem(message).hint(hint).object(&object));
+        findings.push(problem(message).hint(mend.install()).object(&object));
     } else if available < wanted {
         let why = reasons(&running.pods);
         let closed = if available == 0 { ": nobody answers, and prod is shut for writes" } else { "" };
@@ -190,7 +189,10 @@ mod tests {
     fn what_keeps_the_webhook_from_answering_is_named_with_its_reason() {
         use Level::{Note, Ok, Problem};
         check(|_| {}, &[(Ok, "2 of 2 replicas are available", "")]);
-        check(|given| given["deployment"]["spec"]["replicas"] = json!(0), &[(Problem, "scaled to 0", "--replicas=2")]);
+        check(
+            |given| given["deployment"]["spec"]["replicas"] = json!(0),
+            &[(Problem, "scaled to 0", "kubectl breakglass install")],
+        );
         check(
             |given| {
                 given["deployment"]["spec"]["replicas"] = json!(1);
@@ -219,15 +221,15 @@ mod tests {
         );
         check(
             |given| given["disruption"] = Value::Null,
-            &[(Problem, "no PodDisruptionBudget", "kubectl breakglass install --incident INC-123")],
+            &[(Problem, "no PodDisruptionBudget", "kubectl breakglass install --force-conflicts --incident INC-123")],
         );
         check(
             |given| given["account"] = Value::Null,
-            &[(Problem, "no service account", "kubectl breakglass install --incident INC-123")],
+            &[(Problem, "no service account", "kubectl breakglass install --force-conflicts --incident INC-123")],
         );
         check(
             |given| given["namespace"]["metadata"]["labels"] = json!({}),
-            &[(Problem, "has not the label", "kubectl breakglass install --incident INC-123")],
+            &[(Problem, "has not the label", "kubectl breakglass install --force-conflicts --incident INC-123")],
         );
     }
 
@@ -235,7 +237,11 @@ mod tests {
     fn configurations_without_anybody_who_answers_are_told_from_nothing_at_all() {
         check(
             |given| given["deployment"] = Value::Null,
-            &[(Level::Problem, "nothing is guarded", "kubectl breakglass install --incident INC-123")],
+            &[(
+                Level::Problem,
+                "nothing is guarded",
+                "kubectl breakglass install --force-conflicts --incident INC-123",
+            )],
         );
         for gone in ["deployment", "namespace"] {
             check(
@@ -246,7 +252,7 @@ mod tests {
                 &[(
                     Level::Problem,
                     "prod is locked and nobody answers",
-                    "kubectl breakglass install --incident INC-123",
+                    "kubectl breakglass install --force-conflicts --incident INC-123",
                 )],
             );
         }

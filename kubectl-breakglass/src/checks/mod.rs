@@ -63,16 +63,23 @@ impl Default for Mend {
 
 impl Mend {
     /// `kubectl breakglass install`, and what it has to be told to change nothing else. The incident is for the token that it
-    /// takes where breakglass guards itself; there is one for a broken gate, or there is about to be.
+    /// takes where breakglass guards itself; there is one for a broken gate, or there is about to be. What somebody else wrote into
+    /// what is ours is what is to be mended, so it goes.
     pub fn install(&self) -> String {
         let image = self.image.iter().map(|image| format!(" --image {image}"));
         let replicas = self.replicas.iter().map(|replicas| format!(" --replicas {replicas}"));
-        format!("kubectl breakglass install --incident INC-123{}", image.chain(replicas).collect::<String>())
+        format!(
+            "kubectl breakglass install --force-conflicts --incident INC-123{}",
+            image.chain(replicas).collect::<String>()
+        )
     }
 
     /// The same with the image of the plugin's version.
     pub fn upgrade(&self) -> String {
-        format!("kubectl breakglass install --incident INC-123 --image <image of v{}>", versions::OURS)
+        format!(
+            "kubectl breakglass install --force-conflicts --incident INC-123 --image <image of v{}>",
+            versions::OURS
+        )
     }
 }
 

@@ -158,7 +158,7 @@ mod tests {
         let problem = expected.0 == Level::Problem;
         assert_eq!(
             findings[0].hints.first().map(String::as_str),
-            problem.then_some("kubectl breakglass install --incident INC-123")
+            problem.then_some("kubectl breakglass install --force-conflicts --incident INC-123")
         );
     }
 

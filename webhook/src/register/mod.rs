@@ -44,6 +44,9 @@ const INJECT: (&str, &str) = ("cert-manager.io/inject-ca-from", "breakglass-webh
 /// sends those to no webhook), and five seconds is what a detection may take.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// How often it is seen whether everything is listed, at the start.
+const LISTED_EVERY: Duration = Duration::from_millis(20);
+
 /// How long one look may take, repairs included.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -128,9 +131,9 @@ impl Registrar {
             if *stopping.borrow() {
                 return;
             }
-            if !self.cluster.missing().is_empty() {
-                // Without the policy we would register the built-in one, and open what it does not guard.
-                continue;
+            // Without the policy we would register the built-in one, and open what it does not guard. Readiness waits for this.
+            while !self.cluster.missing().is_empty() && !*stopping.borrow() {
+                tokio::time::sleep(LISTED_EVERY).await;
             }
             let leads = leading.now();
             let looked = tokio::time::timeout(LOOK_TIMEOUT, self.look(leads)).await;

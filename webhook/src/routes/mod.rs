@@ -31,6 +31,10 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest deadline that the API server can be configured to give.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How many reviews are answered at once. Three API servers let 200 writes each be under way at a time, of which each asks one
+/// thing at a time (kube-apiserver, --max-mutating-requests-inflight); what comes beyond would only wait until nobody waits for it.
+const REVIEWS: usize = 640;
+
 /// What the handlers share.
 pub struct Shared {
     /// Decides.
@@ -39,6 +43,7 @@ pub struct Shared {
     pub health: Arc<Health>,
     callers: Callers,
     budget: Semaphore,
+    reviews: Semaphore,
 }
 
 /// Whose calls are answered.
@@ -53,7 +58,13 @@ pub enum Callers {
 impl Shared {
     /// With the whole budget free.
     pub fn new(admission: Admission, health: Arc<Health>, callers: Callers) -> Arc<Self> {
-        Arc::new(Self { admission, health, callers, budget: Semaphore::new(body::budget_kib()) })
+        Arc::new(Self {
+            admission,
+            health,
+            callers,
+            budget: Semaphore::new(body::budget_kib()),
+            reviews: Semaphore::new(REVIEWS),
+        })
     }
 }
 
@@ -184,6 +195,9 @@ async fn bounded(shared: &Shared, call: Call, peer: Option<&Peer>, request: Requ
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     let Some(size) = length else {
         return malformed(shared, StatusCode::LENGTH_REQUIRED, "say how long the review is");
+    };
+    let Ok(_turn) = shared.reviews.try_acquire() else {
+        return put_off(shared, "full", "too many reviews at once");
     };
     match body::read(request.into_body(), size, &shared.budget).await {
         Ok((bytes, _held)) => decided(shared, call, peer, bytes).await,
