@@ -3,7 +3,7 @@
 local := cargo run --quiet --package tests --bin local --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak up down check programs
+.PHONY: help demo test soak bench static up down check programs
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,20 @@ soak: programs ## look for a write to prod that gets around the gate, for a quar
 	PROPTEST_RNG_SEED=$$seed PROPTEST_CASES=20000 cargo test --locked --quiet --package breakglass --lib
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is not installed: the parsers are not fuzzed"; exit 0; }; \
 	for target in review patch diff; do cargo fuzz run -s none $$target -- -max_total_time=60 || exit 1; done
+
+bench: ## measure what breakglass costs, beside a webhook that does nothing (FULL=1: longer, ONLY="W-1 W-2")
+	@$(local) build
+	@# One package at a time: cargo gives all that it builds at once the features that any of them needs.
+	cargo build --release --locked --quiet --package webhook
+	cargo build --release --locked --quiet --package noop
+	cargo build --profile load --locked --quiet --package bench
+	@target/load/bench $(if $(FULL),--full) $(if $(UPDATE),--page bench/RESULTS.md) $(ONLY)
+
+static: ## build the program that the image holds, and run it where there is nothing else (needs root)
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked \
+		--target "$$(rustc --print host-tuple)" --package webhook
+	@root=$$(mktemp -d) && chmod 755 "$$root" && trap 'rm -r "$$root"' EXIT && cp target/*-unknown-linux-gnu/release/breakglass-webhook "$$root" && \
+	env -i PATH="$$PATH" chroot --userspec=65532:65532 "$$root" /breakglass-webhook --version
 
 up: programs ## start a cluster with Flux, breakglass and people and leave it up (BARE=1: two nodes to install breakglass on)
 	@$(local) up $(if $(BARE),--bare)
