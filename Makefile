@@ -35,7 +35,7 @@ bench: ## measure what breakglass costs, beside a webhook that does nothing (FUL
 static: ## build the program that the image holds, and run it where there is nothing else (needs root)
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked \
 		--target "$$(rustc --print host-tuple)" --package webhook
-	@root=$$(mktemp -d) && trap 'rm -r "$$root"' EXIT && cp target/*-unknown-linux-gnu/release/breakglass-webhook "$$root" && \
+	@root=$$(mktemp -d) && chmod 755 "$$root" && trap 'rm -r "$$root"' EXIT && cp target/*-unknown-linux-gnu/release/breakglass-webhook "$$root" && \
 	env -i PATH="$$PATH" chroot --userspec=65532:65532 "$$root" /breakglass-webhook --version
 
 up: programs ## start a cluster with Flux, breakglass and people and leave it up (BARE=1: two nodes to install breakglass on)
