@@ -1,5 +1,8 @@
 //! Takes every stamp off: our annotations and our label, and nothing else.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use breakglass::stamp;
 use futures::StreamExt;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
@@ -10,6 +13,13 @@ use crate::connect::Connection;
 use crate::discover::{Kind, Kinds};
 use crate::explain::root_cause;
 use crate::scan::{PARALLEL, Scan, Stamped, Where, copies, scan};
+
+/// Whose stamps are copies of their Deployment's.
+const COPIES: &str = "replicasets.apps";
+
+/// How often copies are looked for again, and after how long. A controller sees that a stamp is gone within a second.
+const TRIES: usize = 10;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What became of the stamps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,18 +33,43 @@ pub struct Cleared {
 /// Every object that carries a stamp or a copy of one: a ReplicaSet has those of its Deployment.
 pub async fn stamped(cluster: &Connection, kinds: &Kinds) -> Scan {
     let mut found = scan(cluster, kinds, &Where::Everywhere, stamp::STATE).await;
-    let replica_sets = kinds.listable.iter().find(|kind| kind.name() == "replicasets.apps");
+    let replica_sets = kinds.listable.iter().find(|kind| kind.name() == COPIES);
     if let Some(kind) = replica_sets {
         found.append(copies(cluster, kind).await);
     }
     found
 }
 
-/// Takes the stamps off that were found.
-pub async fn clear(cluster: &Connection, found: Scan) -> Cleared {
+/// Takes the stamps off that were found, and then the copies that a Deployment's controller made of them: it makes them again
+/// for as long as it sees the stamp on the Deployment.
+pub async fn clear(cluster: &Connection, kinds: &Kinds, found: Scan) -> Cleared {
     let unreadable = found.unreadable.iter().map(|kind| format!("{kind} may not be listed by you"));
-    let mut cleared = Cleared { cleared: 0, failures: found.failures.iter().cloned().chain(unreadable).collect() };
-    let answers: Vec<Result<(), String>> = futures::stream::iter(&found.stamped)
+    let failures = found.failures.iter().cloned().chain(unreadable).collect();
+    let mut cleared = Cleared { cleared: 0, failures };
+    let (mut copied, own): (Vec<Stamped>, Vec<Stamped>) =
+        found.stamped.into_iter().partition(|object| object.kind.name() == COPIES);
+    clear_all(cluster, &own, &mut cleared).await;
+    let mut known = BTreeSet::new();
+    for _ in 0..TRIES {
+        let new = copied.iter().filter(|object| known.insert(object.uid.clone())).count();
+        let mut answered = Cleared::default();
+        clear_all(cluster, &copied, &mut answered).await;
+        cleared.cleared += new.min(answered.cleared);
+        cleared.failures.extend(answered.failures);
+        tokio::time::sleep(PAUSE).await;
+        let Some(kind) = kinds.listable.iter().find(|kind| kind.name() == COPIES) else { break };
+        copied = copies(cluster, kind).await.stamped;
+        if copied.is_empty() {
+            break;
+        }
+    }
+    cleared.failures.sort();
+    cleared.failures.dedup();
+    cleared
+}
+
+async fn clear_all(cluster: &Connection, objects: &[Stamped], cleared: &mut Cleared) {
+    let answers: Vec<Result<(), String>> = futures::stream::iter(objects)
         .map(|object| clear_one(cluster, object))
         .buffer_unordered(PARALLEL)
         .collect()
@@ -45,8 +80,6 @@ pub async fn clear(cluster: &Connection, found: Scan) -> Cleared {
             Err(why) => cleared.failures.push(why),
         }
     }
-    cleared.failures.sort();
-    cleared
 }
 
 async fn clear_one(cluster: &Connection, object: &Stamped) -> Result<(), String> {

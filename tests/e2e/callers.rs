@@ -292,7 +292,7 @@ fn who_says_when_to_come_again_is_asked_again() {
         match again {
             Some(_) => {
                 assert_eq!((ran.status, asked), (0, 3), "{ran}");
-                assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(9), "{took:?}");
+                assert!(took >= Duration::from_secs(2), "{took:?}");
             }
             None => {
                 assert_eq!((ran.status, asked), (1, 1), "{ran}");

@@ -177,7 +177,7 @@ fn a_webhook_that_hangs_keeps_prod_shut_and_leaves_nothing_behind() {
     for (ran, took) in took {
         assert!(ran.status == 1 && ran.stderr.contains("failed calling webhook \"gate.breakglass.dev\""), "{ran}");
         assert!(ran.stderr.contains("deadline") || ran.stderr.contains("imeout"), "{ran}");
-        assert!(took < Duration::from_secs(30), "{took:?}");
+        assert!(took < LIMIT, "{took:?}");
     }
     wait_until("nothing to be under way", LIMIT, || {
         let under_way = webhook.metric("breakglass_reviews_in_flight")?;
@@ -201,7 +201,8 @@ fn the_time_that_the_api_server_has_left_is_all_there_is(port: u16) {
     let answer = webhook.answer().unwrap();
     assert_eq!((answer.status, answer.body.as_str()), (503, "there was not enough time to decide\n"));
     assert!(answer.head.to_lowercase().contains("\r\nretry-after: 1\r\n"), "{}", answer.head);
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    // Well before the ten seconds that it has where nobody says.
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
 }
 
 /// How often the API server let something pass because it could not ask us.

@@ -113,7 +113,7 @@ fn whoever_connects_and_says_nothing_keeps_nobody_out() {
         assert!(files < 2_048 * 5 / 4, "{files} files");
         assert!(memory < MEMORY_LIMIT >> 20, "{memory} MiB");
         // A normal one is answered in milliseconds; this is a machine on which everything else runs, too.
-        assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+        assert!(slowest < Duration::from_secs(30), "{slowest:?}");
     });
     check_serves(&cluster, "after-the-flood");
 }
@@ -324,7 +324,7 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
         }
         assert!(count < 5_000, "the log is never full");
     }
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(30), "{slowest:?}");
     check_serves(&cluster, "unread");
     probe::https(webhook.port(), "/livez").unwrap();
     assert!(lost() > 0.0);

@@ -18,7 +18,7 @@ use crate::{LIMIT, check_refused};
 const LEASE: Duration = Duration::from_secs(15 + 3);
 
 /// The longest that the API server waits for an answer of ours, and a little for itself.
-const TIMEOUT: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The one cluster of this file, with alice at work in prod; one test at a time, since each takes its replicas apart.
 fn cluster() -> (&'static Cluster, MutexGuard<'static, ()>) {
@@ -116,7 +116,7 @@ fn a_killed_replica_loses_what_was_under_way_in_it() {
     assert!(tally.failed <= AT_ONCE * 2, "{tally}");
     if tally.failed > 0 {
         assert!(
-            tally.failed_last < killed + Duration::from_secs(1),
+            tally.failed_last < killed + Duration::from_secs(10),
             "killed at {killed:?}: {:?}\n{tally}",
             tally.failed_last
         );
@@ -230,7 +230,7 @@ fn another_leads_when_the_leader_is_gone() {
         },
     );
     println!("another leads after {took:?}");
-    assert!(took < LEASE + Duration::from_secs(4), "{took:?}");
+    assert!(took < LEASE + Duration::from_secs(10), "{took:?}");
     let tally = load.stop().unwrap();
     println!("{tally}");
     assert!(tally.landed > 20 && tally.failed == 0, "{tally}");

@@ -3,8 +3,8 @@
 //! Open loop: a write is due when its time has come, whether or not earlier ones were answered. So a pause of the cluster
 //! shows as late writes, not as fewer.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,28 @@ pub struct Load {
     landed: Arc<AtomicU64>,
     began: Instant,
     thread: Option<JoinHandle<Result<Tally>>>,
+    _turn: Turn,
+}
+
+/// One load at a time in this process: two that starve each other say nothing about what they are held against.
+struct Turn;
+
+static TAKEN: std::sync::Mutex<bool> = std::sync::Mutex::new(false);
+static GIVEN_BACK: std::sync::Condvar = std::sync::Condvar::new();
+
+impl Turn {
+    fn take() -> Self {
+        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        *GIVEN_BACK.wait_while(taken, |taken| *taken).unwrap_or_else(PoisonError::into_inner) = true;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        GIVEN_BACK.notify_one();
+    }
 }
 
 /// What became of the writes.
@@ -86,6 +108,7 @@ impl Load {
     /// # Errors
     /// When there is no thread to be had.
     pub fn start(person: &Kubectl, namespace: &str, rate: u32, until: Until) -> Result<Self> {
+        let turn = Turn::take();
         let (stop, landed, began) = (Arc::new(AtomicBool::new(false)), Arc::default(), Instant::now());
         let (kubeconfig, namespace) = (person.kubeconfig().to_owned(), namespace.to_owned());
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&landed));
@@ -96,7 +119,7 @@ impl Load {
                 write(Writer::new(client, &namespace, (began, counted)), (rate, until), &stopped).await
             })
         })?;
-        Ok(Self { stop, landed, began, thread: Some(thread) })
+        Ok(Self { stop, landed, began, thread: Some(thread), _turn: turn })
     }
 
     /// How many writes have landed so far.

@@ -12,7 +12,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 /// What a scrape is answered with.
@@ -118,8 +117,9 @@ impl Metrics {
     /// All at zero, but for the log lines that were dropped: those are counted from before there are metrics.
     pub fn new(log_lines_dropped: Counter) -> Self {
         let mut registry = Registry::with_prefix("breakglass");
-        let version = VersionLabel { version: env!("CARGO_PKG_VERSION") };
-        registry.register("build", "The program that runs", Info::new(version));
+        let build = Family::<VersionLabel, Gauge>::default();
+        build.get_or_create_owned(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build_info", "The program that runs", build);
         let metrics = Self {
             registry: Registry::default(),
             decisions: Family::default(),

@@ -175,7 +175,7 @@ async fn purge(ctx: &mut Ctx<'_>, removal: &Removal, deadline: Deadline) -> Resu
     let started = Instant::now();
     let kinds = discover(&ctx.cluster).await?;
     let found = stamped(&ctx.cluster, &kinds).await;
-    let cleared = clear(&ctx.cluster, found).await;
+    let cleared = clear(&ctx.cluster, &kinds, found).await;
     ctx.printer.say(&format!("stamps: taken off {} objects ({})", cleared.cleared, seconds(started)));
     for failure in &cleared.failures {
         ctx.printer.say(&format!("Warning: a stamp may be left: {failure}"));
