@@ -233,7 +233,7 @@ fn another_leads_when_the_leader_is_gone() {
     assert!(took < LEASE + Duration::from_secs(10), "{took:?}");
     let tally = load.stop().unwrap();
     println!("{tally}");
-    assert!(tally.landed > 20 && tally.failed == 0, "{tally}");
+    assert!(tally.landed >= 10 && tally.failed == 0, "{tally}");
     wait_until("all to be well", LIMIT, || watcher.is_well(2)).unwrap();
 
     let leader = leader_of(cluster);
