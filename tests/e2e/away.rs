@@ -64,7 +64,7 @@ fn prod_is_closed_to_people() {
     }
     let admin = cluster.kubectl("admin");
     for args in [
-        &["create", "namespace", "prod-new"][..],
+        &["create", "namespace", "prod-brought"][..],
         &["delete", "namespace", "prod-gone"],
         &["label", "namespace", "shop", "breakglass.dev/environment-"],
     ] {

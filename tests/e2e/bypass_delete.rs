@@ -88,7 +88,7 @@ fn every_way_to_delete_is_refused() {
 /// prod are as guarded as the rest of it.
 #[test]
 fn owners_and_finalizers_are_not_anybodys_to_set() {
-    let (alice, flux) = scene("prod-owners");
+    let (alice, flux) = scene("prod-not-owned");
     flux.ok_with_input(&["create", "-f", "-"], &config_map("settings", "one"));
     let before = flux.json(&["get", "configmap", "settings"]);
     let path = "/api/v1/namespaces/prod-owners/configmaps/settings";

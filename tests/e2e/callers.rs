@@ -216,10 +216,10 @@ fn only_the_api_server_is_answered_where_it_shows_a_certificate() {
 #[test]
 fn a_review_that_somebody_made_up_is_harmless() {
     let cluster = Cluster::shared();
-    cluster.namespace("prod-forged");
-    let token = cluster.open("alice", "INC-710", "prod-forged");
+    cluster.namespace("prod-made-up");
+    let token = cluster.open("alice", "INC-710", "prod-made-up");
     let canary = "do-not-tell-4f9c";
-    let alice = cluster.kubectl("alice").namespace("prod-forged");
+    let alice = cluster.kubectl("alice").namespace("prod-made-up");
     alice.ok(&["create", "configmap", "settings", &format!("--from-literal=key={canary}")]);
     alice.ok(&["create", "secret", "generic", "settings", &format!("--from-literal=key={canary}")]);
     let before = cluster.changes("INC-710").len();
@@ -234,7 +234,7 @@ fn a_review_that_somebody_made_up_is_harmless() {
                 "system:serviceaccount:kube-system:generic-garbage-collector",
             ] {
                 let name = if operation == "CREATE" { "forged" } else { "settings" };
-                let mut review = review(user, operation, ("prod-forged", name));
+                let mut review = review(user, operation, ("prod-made-up", name));
                 if operation != "CREATE" {
                     // Whoever may read knows it.
                     review["request"]["oldObject"]["metadata"]["uid"] = stored["metadata"]["uid"].clone();

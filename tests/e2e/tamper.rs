@@ -161,23 +161,23 @@ fn what_we_write_ourselves_is_not_asked_about() {
 #[test]
 fn a_robot_of_dev_is_nobody_special_in_prod() {
     let cluster = Cluster::shared();
-    cluster.namespace("prod-laundered");
-    cluster.namespace("dev-laundry");
+    cluster.namespace("prod-launderer");
+    cluster.namespace("dev-launderer");
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "launderer"}});
     let scene = |namespace: &str, document: &Value| {
         cluster.set_scene(&["-n", namespace, "apply", "--server-side", "-f", "-"], &document.to_string());
     };
-    scene("dev-laundry", &account);
+    scene("dev-launderer", &account);
     scene(
-        "prod-laundered",
+        "prod-launderer",
         &json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": {"name": "launderer"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
-        "subjects": [{"kind": "ServiceAccount", "name": "launderer", "namespace": "dev-laundry"}]}),
+        "subjects": [{"kind": "ServiceAccount", "name": "launderer", "namespace": "dev-launderer"}]}),
     );
-    let robot = cluster.robot("dev-laundry", "launderer");
-    wait_until_may(&robot, ["create", "configmaps"], "prod-laundered").unwrap();
-    let refused = robot.run(&["-n", "prod-laundered", "create", "configmap", "laundered"]);
-    let subject = "configmaps \"laundered\" (create) by system:serviceaccount:dev-laundry:launderer";
-    check_refused(&refused, subject, "-n prod-laundered");
+    let robot = cluster.robot("dev-launderer", "launderer");
+    wait_until_may(&robot, ["create", "configmaps"], "prod-launderer").unwrap();
+    let refused = robot.run(&["-n", "prod-launderer", "create", "configmap", "laundered"]);
+    let subject = "configmaps \"laundered\" (create) by system:serviceaccount:dev-launderer:launderer";
+    check_refused(&refused, subject, "-n prod-launderer");
 }

@@ -1,6 +1,6 @@
 //! The repository checks itself: what its pages promise about its files, its dependencies and its licences.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -126,4 +126,23 @@ fn the_map_shows_every_module() {
             assert!(map.contains(&format!("`{module}`")), "ARCHITECTURE.md does not show {name}");
         }
     }
+}
+
+/// Tests run beside each other in one cluster: what one file does in its namespaces is no other's business.
+#[test]
+fn no_two_files_of_tests_share_a_namespace() {
+    let mut users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    // The files of hostile objects have a cluster, and its namespaces, together.
+    let is_test =
+        |name: &&String| name.starts_with("tests/e2e/") && name.ends_with(".rs") && !name.contains("/hostile");
+    for name in files().iter().filter(|name| is_test(name)) {
+        let text = read(name);
+        let quoted = text.split('"').filter(|word| word.starts_with("prod-") || word.starts_with("dev-"));
+        for word in quoted.filter(|word| !word.contains([' ', '*', '/', '{', '\\'])) {
+            users.entry(word.to_owned()).or_default().insert(name.clone());
+        }
+    }
+    assert!(users.len() > 50, "no namespaces were found: {users:?}");
+    let shared: Vec<_> = users.iter().filter(|(_, users)| users.len() > 1).collect();
+    assert!(shared.is_empty(), "{shared:#?}");
 }
