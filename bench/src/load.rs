@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use crate::stats::{Figure, percentile, sorted};
-use crate::trust::AnyCertificate;
+use tests::trust::AnyCertificate;
 
 /// How long a call may take, from when it was meant to start: what the API server gives a webhook.
 const PATIENCE: Duration = Duration::from_secs(10);

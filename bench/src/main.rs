@@ -19,7 +19,6 @@ mod serve;
 // The load.
 mod load;
 mod reviews;
-mod trust;
 // Many objects at once.
 mod etcd;
 // Figures → what can be said of them.

@@ -12,6 +12,8 @@ pub mod wait;
 pub mod process;
 // Is it up, and on which port.
 pub mod probe;
+// Whom it trusts: anybody.
+pub mod trust;
 // What no client would send.
 pub mod raw;
 pub mod review;

@@ -1,4 +1,5 @@
-//! Writes at a fixed rate, as one person under a token: for tests that roll, kill and renew while people work.
+//! Writes at a fixed rate, as one person: for tests that roll, kill and renew while people work. A write that landed without a
+//! stamp has failed, too: nobody stood in its way, and that is not how it was to get through.
 //!
 //! Open loop: a write is due when its time has come, whether or not earlier ones were answered. So a pause of the cluster
 //! shows as late writes, not as fewer.
@@ -9,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
+use breakglass::stamp;
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 use tokio::sync::{Mutex, mpsc};
@@ -75,9 +77,9 @@ impl Drop for Turn {
 /// What became of the writes.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// How many were answered with success.
+    /// How many were answered with success, and, where the answer is the object, with a stamp on it.
     pub landed: u64,
-    /// How many were refused, or not answered.
+    /// How many were refused, not answered, or let in without a stamp.
     pub failed: u64,
     /// The first failures.
     pub failures: Vec<Failure>,
@@ -108,15 +110,30 @@ impl Load {
     /// # Errors
     /// When there is no thread to be had.
     pub fn start(person: &Kubectl, namespace: &str, rate: u32, until: Until) -> Result<Self> {
+        Self::in_each(person, &[(namespace, rate)], until)
+    }
+
+    /// The same in several namespaces at once, so many a second in each.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn in_each(person: &Kubectl, rates: &[(&str, u32)], until: Until) -> Result<Self> {
         let turn = Turn::take();
         let (stop, landed, began) = (Arc::new(AtomicBool::new(false)), Arc::default(), Instant::now());
-        let (kubeconfig, namespace) = (person.kubeconfig().to_owned(), namespace.to_owned());
+        let kubeconfig = person.kubeconfig().to_owned();
+        let rates: Vec<_> = rates.iter().map(|&(namespace, rate)| (namespace.to_owned(), rate)).collect();
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&landed));
         let thread = std::thread::Builder::new().name("load".to_owned()).spawn(move || {
             let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
             runtime.block_on(async {
                 let client = http::client(&kubeconfig, "breakglass-tests/load").await?;
-                write(Writer::new(client, &namespace, (began, counted)), (rate, until), &stopped).await
+                let parts = rates.iter().map(|(namespace, rate)| {
+                    let like = Writer::new(client.clone(), namespace, (began, Arc::clone(&counted)));
+                    write(like, (*rate, until), &stopped)
+                });
+                let mut tally = Tally::default();
+                futures::future::try_join_all(parts).await?.into_iter().for_each(|part| tally.add(part));
+                Ok(tally.sorted())
             })
         })?;
         Ok(Self { stop, landed, began, thread: Some(thread), _turn: turn })
@@ -173,7 +190,16 @@ impl Tally {
         self.failed += other.failed;
         self.failed_last = self.failed_last.max(other.failed_last);
         self.failures.extend(other.failures);
+        self.dropped += other.dropped;
+        self.took = self.took.max(other.took);
         self.times.extend(other.times);
+    }
+
+    fn sorted(mut self) -> Self {
+        self.times.sort_unstable();
+        self.failures.sort_by_key(|failure| failure.at);
+        self.failures.truncate(FAILURES_KEPT);
+        self
     }
 }
 
@@ -212,9 +238,6 @@ async fn write(like: Writer, (rate, until): (u32, Until), stop: &AtomicBool) -> 
     let mut tally = Tally { dropped, ..Tally::default() };
     writers.join_all().await.into_iter().for_each(|part| tally.add(part));
     tally.took = began.elapsed();
-    tally.times.sort_unstable();
-    tally.failures.sort_by_key(|failure| failure.at);
-    tally.failures.truncate(FAILURES_KEPT);
     Ok(tally)
 }
 
@@ -278,6 +301,10 @@ impl Writer {
         let body = body.to_string();
         let sent = http::send(&self.client, method, (&path, media_type), &body);
         let why = match tokio::time::timeout(LIMIT, sent).await {
+            // What is deleted carries the stamp of an earlier write, or is not told at all.
+            Ok(Ok(object)) if method != "DELETE" && object["metadata"]["annotations"][stamp::USER].is_null() => {
+                "it landed without a stamp".to_owned()
+            }
             Ok(Ok(_)) => {
                 self.tally.landed += 1;
                 self.landed.fetch_add(1, Ordering::Relaxed);
@@ -306,6 +333,7 @@ impl Writer {
         (self.name, self.step) = (name(), 0);
     }
 
+    /// None of them carries our keys on, so that each answer tells whether this very write was stamped.
     fn next(&self) -> (&'static str, &'static str, Value) {
         let step = self.step;
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": self.name},
@@ -313,7 +341,10 @@ impl Writer {
         match step {
             0 => ("POST", "application/json", map),
             1 => ("PUT", "application/json", map),
-            2 | 3 => ("PATCH", MERGE, json!({"data": {"key": step.to_string()}})),
+            2 | 3 => {
+                let without = json!({"annotations": {stamp::USER: null}});
+                ("PATCH", MERGE, json!({"metadata": without, "data": {"key": step.to_string()}}))
+            }
             _ => ("DELETE", "application/json", json!({})),
         }
     }

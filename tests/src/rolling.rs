@@ -20,12 +20,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How much longer than asked for it may go on, for a machine that is slow.
 const AT_MOST: u32 = 4;
 
+/// One write in so many goes to prod. There it is looked up, recorded and followed, a dozen requests of ours to the API server:
+/// 200 of these a second are more than a machine with two cores does, while a whole cluster in GitOps sees a handful.
+pub const PROD_EVERY: u32 = 10;
+
 /// For how long, and how much.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// At least so long.
     pub time: Duration,
-    /// Writes that are due in a second.
+    /// Writes that are due in a second: one in [`PROD_EVERY`] to prod under a token, the others to dev.
     pub rate: u32,
     /// Writes that have to land; it goes on until they have.
     pub at_least: u64,
@@ -73,13 +77,15 @@ impl fmt::Display for Report {
     }
 }
 
-/// Restarts the replicas and makes their certificates anew while alice writes to prod under a token.
+/// Restarts the replicas and makes their certificates anew while alice writes to dev, and to prod under a token.
 ///
 /// # Errors
 /// When the API server cannot be asked; not when writes fail.
 pub fn run(cluster: &Cluster, plan: Plan) -> Result<Report> {
     cluster.open("alice", "INC-900", "prod");
-    let load = Load::start(&cluster.kubectl("alice"), "prod", plan.rate, Until::Stopped)?;
+    let prod = plan.rate / PROD_EVERY;
+    let rates = [("prod", prod), ("dev", plan.rate - prod)];
+    let load = Load::in_each(&cluster.kubectl("alice"), &rates, Until::Stopped)?;
     let mut rolling = Rolling::new(cluster);
     let began = Instant::now();
     loop {
