@@ -7,7 +7,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::{conditions, render};
+use super::{JOINT, conditions, render};
 use crate::api::{ENVIRONMENT_LABEL, GROUP, HOME_NAMESPACE};
 use crate::cover::OUR_ROLES;
 use crate::rules::Rules;
@@ -112,8 +112,12 @@ struct Meets<'m, 'w> {
 }
 
 impl Meets<'_, '_> {
-    /// Whether a condition of a webhook holds; `None` for one that is not known here.
+    /// Whether a condition of a webhook holds; `None` where a part of it is not known here.
     fn condition(&self, webhook: &str, condition: &str) -> Option<bool> {
+        condition.split(JOINT).try_fold(true, |all, part| Some(all && self.part(webhook, part)?))
+    }
+
+    fn part(&self, webhook: &str, condition: &str) -> Option<bool> {
         let (write, rules) = (self.write, self.rules);
         let namespace = write.namespace.as_deref();
         let named = || {

@@ -17,3 +17,6 @@ pub const NAME: &str = "breakglass";
 pub const STAMP_PATH: &str = "/stamp";
 /// The path of the validating call.
 pub const GATE_PATH: &str = "/gate";
+
+/// What stands between the names of conditions that are one condition.
+const JOINT: &str = ".";

@@ -12,7 +12,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-use super::{GATE_PATH, STAMP_PATH, conditions};
+use super::{GATE_PATH, JOINT, STAMP_PATH, conditions};
 
 /// How long the API server waits for the mutating call. It does at most one lookup.
 const STAMP_TIMEOUT: i32 = 5;
@@ -29,7 +29,7 @@ const EVERYTHING: &str = "*/*";
 pub fn mutating(rules: &Rules, calls: &WebhookClientConfig) -> Vec<MutatingWebhook> {
     let all = vec![rule(&["*"], &[EVERYTHING], &["CREATE", "UPDATE"], "*")];
     let own = vec![rule(&[GROUP], &["breakglasstokens", "breakglasstokens/status"], &["CREATE", "UPDATE"], "Cluster")];
-    vec![
+    let webhooks = [
         MutatingWebhook {
             // Node leases come by the thousand and keep nodes alive: not even a condition is evaluated for them.
             namespace_selector: Some(names("NotIn", &["kube-node-lease"])),
@@ -44,7 +44,8 @@ pub fn mutating(rules: &Rules, calls: &WebhookClientConfig) -> Vec<MutatingWebho
             match_conditions: Some(vec![condition("is-not-ours", conditions::is_not_ours())]),
             ..stamp("token.breakglass.dev", own, calls)
         },
-    ]
+    ];
+    webhooks.map(|webhook| MutatingWebhook { match_conditions: webhook.match_conditions.map(joined), ..webhook }).into()
 }
 
 /// The validating webhooks: they refuse and record. `home` is the namespace that we live in.
@@ -170,6 +171,9 @@ pub fn validating(rules: &Rules, calls: &WebhookClientConfig, home: &str) -> Vec
             ..gate("cluster.breakglass.dev", vec![rule(&["*"], &[EVERYTHING], &every[..3], "Cluster")], calls)
         });
     }
+    for webhook in &mut webhooks {
+        webhook.match_conditions = webhook.match_conditions.take().map(joined);
+    }
     webhooks
 }
 
@@ -259,6 +263,14 @@ fn rule(groups: &[&str], resources: &[&str], operations: &[&str], scope: &str) -
         resources: owned(resources),
         scope: Some(scope.to_owned()),
     }
+}
+
+/// One condition that holds where all of these do. The API server evaluates every condition of a webhook, whatever the others
+/// say; within one, the first part that does not hold ends it.
+fn joined(conditions: Vec<MatchCondition>) -> Vec<MatchCondition> {
+    let (names, expressions): (Vec<_>, Vec<_>) =
+        conditions.into_iter().map(|condition| (condition.name, format!("({})", condition.expression))).unzip();
+    vec![condition(&names.join(JOINT), expressions.join(" && "))]
 }
 
 fn condition(name: &str, expression: String) -> MatchCondition {
