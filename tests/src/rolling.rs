@@ -22,7 +22,7 @@ const AT_MOST: u32 = 4;
 
 /// One write in so many goes to prod. There it is looked up, recorded and followed, a dozen requests of ours to the API server:
 /// 200 of these a second are more than a machine with two cores does, while a whole cluster in GitOps sees a handful.
-pub const PROD_EVERY: u32 = 10;
+pub const PROD_EVERY: u32 = 20;
 
 /// For how long, and how much.
 #[derive(Clone, Copy, Debug)]

@@ -143,7 +143,9 @@ impl Admission {
             }
             Decision::Tolerate(_) => Answer::allow(),
             Decision::Admit { token, environment } => {
-                let undoes = self.undone(write, &decision, &scene.rules).await?;
+                // The first call takes the stamp off what undoes; whatever has one undoes nothing, and is not looked up again.
+                let bare = stamp::Keys::of_object(write.after.as_ref()).is_empty();
+                let undoes = if bare { self.undone(write, &decision, &scene.rules).await? } else { Vec::new() };
                 let circumstances = Circumstances {
                     token,
                     environment,
@@ -168,7 +170,7 @@ impl Admission {
         let token = circumstances.token;
         let keys = stamp::Keys::of_object(write.after.as_ref());
         let stamped = write.can_carry_stamp() && mark::is_true(write, Some(token), &self.key, now);
-        let undoes = keys.is_empty() && !circumstances.undoes.is_empty();
+        let undoes = !circumstances.undoes.is_empty();
         if stamped {
             circumstances.time = Stamp::time_in(&keys).unwrap_or(circumstances.time);
         } else if mark::changes_nothing(write) && mark::keeps_keys(write) {
