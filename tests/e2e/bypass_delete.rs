@@ -91,7 +91,7 @@ fn owners_and_finalizers_are_not_anybodys_to_set() {
     let (alice, flux) = scene("prod-not-owned");
     flux.ok_with_input(&["create", "-f", "-"], &config_map("settings", "one"));
     let before = flux.json(&["get", "configmap", "settings"]);
-    let path = "/api/v1/namespaces/prod-owners/configmaps/settings";
+    let path = "/api/v1/namespaces/prod-not-owned/configmaps/settings";
     let subject = "configmaps \"settings\" (update) by alice@example.com";
     let nobody = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "nobody", "uid": "0e7e2a3c-0000-4000-8000-000000000001"});
     for (field, value) in [("ownerReferences", json!([nobody])), ("finalizers", json!(["example.com/mine"]))] {
@@ -99,13 +99,13 @@ fn owners_and_finalizers_are_not_anybodys_to_set() {
         let head = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", field: value}});
         let steps = json!([{"op": "add", "path": format!("/metadata/{field}"), "value": value}]);
         for (media_type, body) in [(MERGE, &metadata), (STRATEGIC, &metadata), (JSON, &steps)] {
-            check_gated(alice.patch(media_type, path, body), ("prod", subject, "-n prod-owners"));
+            check_gated(alice.patch(media_type, path, body), ("prod", subject, "-n prod-not-owned"));
         }
         let apply = alice.patch(APPLY, &format!("{path}?fieldManager=mine&force=true"), &head);
-        check_gated(apply, ("prod", subject, "-n prod-owners"));
+        check_gated(apply, ("prod", subject, "-n prod-not-owned"));
         let mut whole = before.clone();
         whole["metadata"][field] = value;
-        check_gated(alice.send("PUT", path, &whole.to_string()), ("prod", subject, "-n prod-owners"));
+        check_gated(alice.send("PUT", path, &whole.to_string()), ("prod", subject, "-n prod-not-owned"));
     }
     assert_eq!(flux.json(&["get", "configmap", "settings"]), before);
 }

@@ -44,7 +44,8 @@ impl Scene {
             (Writer::Direct, Some(namespace)) if !namespace.is_empty() => cluster.namespace_labels(namespace).await?,
             _ => BTreeMap::new(),
         };
-        let tokens = cluster.tokens_of(&write.requester.user);
+        // Nobody else needs one.
+        let tokens = if writer == Writer::Direct { cluster.tokens_of(&write.requester.user) } else { Vec::new() };
         let now = (admission.clock)();
         let mut scene = Self { rules, labels, writer, tokens, live: false, now };
         // A token that was opened a moment ago may not have reached the watch yet.
@@ -77,6 +78,9 @@ impl Scene {
     /// # Errors
     /// As for [`Scene::load`].
     pub async fn confirm(&mut self, admission: &Admission, write: &Write<'_>) -> Result<(), Unavailable> {
+        if self.writer != Writer::Direct {
+            return Ok(());
+        }
         let keys = stamp::Keys::of_object(write.after.as_ref());
         if let Some(named) = keys.annotation(stamp::TOKEN) {
             // Another replica may have stamped under a token that was opened a moment ago.

@@ -160,13 +160,16 @@ impl<'a> Object<'a> {
     /// What is not an object with metadata (options of a CONNECT, say) has empty metadata.
     pub fn new(raw: &'a RawValue) -> Self {
         let fields = serde_json::from_str(raw.get()).ok().map(|Fields(fields)| fields);
-        let mut metadata = fields.iter().flatten().filter(|(key, _)| key == "metadata");
-        let metadata = match (metadata.next(), metadata.next()) {
-            (Some((_, one)), None) => serde_json::from_str::<Option<Metadata>>(one.get()).ok().flatten(),
-            // Two say two things: neither is believed.
-            _ => None,
-        };
-        Self { raw, metadata: metadata.unwrap_or_default(), fields }
+        let mut object = Self { raw, metadata: Metadata::default(), fields };
+        let metadata = object.raw_metadata().map(|raw| serde_json::from_str::<Option<Metadata>>(raw.get()));
+        object.metadata = metadata.and_then(Result::ok).flatten().unwrap_or_default();
+        object
+    }
+
+    /// Its metadata as bytes. Two fields of that name say two things: neither is believed.
+    fn raw_metadata(&self) -> Option<&'a RawValue> {
+        let mut metadata = self.fields.iter().flatten().filter(|(key, _)| key == "metadata").map(|(_, value)| *value);
+        metadata.next().filter(|_| metadata.next().is_none())
     }
 
     /// Its fields as bytes, by name; `None` where it cannot be read as an object, which says nothing about what is in it.
@@ -217,19 +220,13 @@ impl Object<'_> {
 
     fn managed_fields(&self) -> Vec<ManagedFields<'_>> {
         #[derive(Deserialize)]
-        struct Partial<'a> {
-            #[serde(borrow)]
-            metadata: Entries<'a>,
-        }
-        #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Entries<'a> {
             #[serde(borrow, default)]
             managed_fields: Vec<ManagedFields<'a>>,
         }
-        serde_json::from_str::<Partial<'_>>(self.raw.get())
-            .map(|partial| partial.metadata.managed_fields)
-            .unwrap_or_default()
+        let entries = self.raw_metadata().and_then(|raw| serde_json::from_str::<Entries<'_>>(raw.get()).ok());
+        entries.map(|entries| entries.managed_fields).unwrap_or_default()
     }
 }
 
@@ -286,14 +283,17 @@ impl ManagedFields<'_> {
 
     /// How much it owns, as far as that decides.
     fn fields(&self) -> usize {
-        self.fields_v1.map_or(0, |fields| fields.get().len())
+        self.raw_fields().map_or(0, str::len)
+    }
+
+    fn raw_fields(&self) -> Option<&str> {
+        self.fields_v1.map(RawValue::get)
     }
 }
 
 impl PartialEq for ManagedFields<'_> {
     fn eq(&self, other: &Self) -> bool {
-        let raw = |entry: &Self| entry.fields_v1.map(|fields| fields.get().to_owned());
-        self.key() == other.key() && self.time == other.time && raw(self) == raw(other)
+        self.key() == other.key() && self.time == other.time && self.raw_fields() == other.raw_fields()
     }
 }
 
