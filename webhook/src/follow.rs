@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::cluster::Cluster;
 use crate::leader::Leading;
-use crate::parent::{self, Parent};
+use crate::parent::{self, Parent, Sight};
 use crate::said::said;
 use crate::target::{self, Object};
 use crate::turn::Turn;
@@ -79,9 +79,10 @@ impl Follower {
         let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
         let mut turn = turn;
         let mut change = change.clone();
+        let mut seen = false;
         for (look, pause) in LOOKS.into_iter().enumerate() {
             tokio::time::sleep(Duration::from_millis(pause)).await;
-            let fate = self.fate_of(&change, turn.as_ref()).await?;
+            let fate = self.fate_of(&change, turn.as_ref(), &mut seen).await?;
             if fate == Fate::Landed
                 && let Some(turn) = turn.take()
             {
@@ -153,12 +154,13 @@ impl Follower {
         let Some(change) = changes.get_opt(name).await.map_err(said).context("reading the change")? else {
             return Ok(());
         };
-        let fate = self.fate_of(&change, None).await?;
+        let fate = self.fate_of(&change, None, &mut false).await?;
         self.settle(&change, fate).await
     }
 
-    /// What became of a write, as far as can be seen now. One that was tried again since, before it was seen, is over.
-    async fn fate_of(&self, change: &BreakglassChange, turn: Option<&Turn>) -> Result<Fate> {
+    /// What became of a write, as far as can be seen now. One that was tried again since, before it was seen, is over. A scale
+    /// that was `seen` has landed, also where the next one comes before its stamp.
+    async fn fate_of(&self, change: &BreakglassChange, turn: Option<&Turn>, seen: &mut bool) -> Result<Fate> {
         let client = self.cluster.client();
         let spec = &change.spec;
         let found = target::look(client, &spec.target, leaves_no_stamp(spec)).await?;
@@ -167,28 +169,27 @@ impl Follower {
         if fate != Fate::Open || lost() {
             return Ok(if fate == Fate::Open { Fate::Retried } else { fate });
         }
-        if spec.operation == Operation::Scale && found.is_some() {
-            // The scale itself carries no stamp: its parent does, once the scale is seen.
-            let parent = Parent::of_change(change);
-            let mut seen = false;
-            // Its controller writes to the parent at the same moment: then at once again, before somebody scales once more.
-            for _ in 0..TRIES {
-                let scaled = parent::scaled(client, &parent).await?;
-                // Asked after the scale was looked at, which may be that of the next attempt.
-                if lost() {
-                    return Ok(Fate::Retried);
-                }
-                let Some(scaled) = scaled else {
-                    // Seen a moment ago: between two looks somebody wrote to the parent once more.
-                    if seen {
-                        continue;
+        if spec.operation != Operation::Scale || found.is_none() {
+            return Ok(fate);
+        }
+        // The scale itself carries no stamp: its parent does, once the scale is seen.
+        let parent = Parent::of_change(change);
+        // Its controller writes to the parent at the same moment: then at once again, before somebody scales once more.
+        for _ in 0..TRIES {
+            let sight = parent::scaled(client, &parent).await?;
+            // Asked after the scale was looked at, which may be that of the next attempt.
+            if lost() {
+                return Ok(Fate::Retried);
+            }
+            match sight {
+                Sight::Scaled(scaled) => {
+                    *seen = true;
+                    if parent::stamp(client, scaled, Some(change)).await? {
+                        return Ok(Fate::Landed);
                     }
-                    break;
-                };
-                if parent::stamp(client, scaled, Some(change)).await? {
-                    return Ok(Fate::Landed);
                 }
-                seen = true;
+                Sight::Moving => *seen = true,
+                Sight::Otherwise => return Ok(if *seen { Fate::Landed } else { fate }),
             }
         }
         Ok(fate)

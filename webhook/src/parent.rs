@@ -69,8 +69,8 @@ pub fn stamp_later(client: Client, parent: Parent) {
             tokio::time::sleep(Duration::from_millis(pause)).await;
             let stamped = async {
                 match scaled(&client, &parent).await? {
-                    Some(scaled) => stamp(&client, scaled, None).await,
-                    None => Ok(false),
+                    Sight::Scaled(scaled) => stamp(&client, scaled, None).await,
+                    Sight::Moving | Sight::Otherwise => Ok(false),
                 }
             };
             match stamped.await {
@@ -80,6 +80,17 @@ pub fn stamp_later(client: Client, parent: Parent) {
             }
         }
     });
+}
+
+/// What is to be seen of a scale.
+#[derive(Debug)]
+pub enum Sight<'p> {
+    /// The parent is scaled so.
+    Scaled(Scaled<'p>),
+    /// It is, and somebody writes to it at this moment.
+    Moving,
+    /// It is not scaled so.
+    Otherwise,
 }
 
 /// A parent that was seen scaled, as it was then.
@@ -94,21 +105,24 @@ pub struct Scaled<'p> {
 ///
 /// # Errors
 /// Where the API server does not say.
-pub async fn scaled<'p>(client: &Client, parent: &'p Parent) -> Result<Option<Scaled<'p>>> {
+pub async fn scaled<'p>(client: &Client, parent: &'p Parent) -> Result<Sight<'p>> {
     let api = target::api(client, &parent.target);
     let scale = match api.get_subresource("scale", &parent.target.name).await {
         Ok(scale) => scale,
-        Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(None),
+        Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(Sight::Otherwise),
         Err(error) => return Err(said(error)).context("reading the scale"),
     };
     let replicas = scale.data.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
     let version = scale.resource_version();
     if replicas != parent.replicas || scale.uid() != parent.target.uid || version == parent.version {
-        return Ok(None);
+        return Ok(Sight::Otherwise);
     }
     let found = target::look(client, &parent.target, false).await?;
     let found = found.filter(|found| Some(&found.version) == version.as_ref());
-    Ok(found.zip(version).map(|(found, version)| Scaled { parent, version, found }))
+    Ok(match found.zip(version) {
+        Some((found, version)) => Sight::Scaled(Scaled { parent, version, found }),
+        None => Sight::Moving,
+    })
 }
 
 /// Stamps the parent of a scale that was seen; false where it has changed since.
