@@ -95,7 +95,7 @@ impl Server {
             tokio::select! {
                 () = stopped => break,
                 () = signals.received() => {}
-                accepted = accept(&listener) => {
+                accepted = accept(&listener, &peers) => {
                     // Where there is no room for it, and nobody to make any, it is closed at once.
                     if let Some(stream) = accepted
                         && let Some(peer) = peers.join()
@@ -119,7 +119,8 @@ impl Server {
     }
 }
 
-async fn accept(listener: &TcpListener) -> Option<TcpStream> {
+async fn accept(listener: &TcpListener, peers: &Peers) -> Option<TcpStream> {
+    peers.room().await;
     match listener.accept().await {
         Ok((stream, _)) => Some(stream),
         Err(error) => {

@@ -17,10 +17,16 @@ use crate::metrics::{Metrics, ReasonLabel};
 /// them under load stay below this. Each takes about 33 KiB.
 pub const CONNECTIONS: usize = 2_048;
 
+/// How many of those that were told to go may still be there when the next one is taken: on a busy machine they are not gone at
+/// once, and each holds a file.
+const GOING: usize = 256;
+
 /// All connections.
 pub struct Peers {
     next: AtomicU64,
     open: Mutex<Open>,
+    /// Told whenever one is gone.
+    gone: Notify,
     metrics: Arc<Metrics>,
 }
 
@@ -44,7 +50,14 @@ pub struct Peer {
 impl Peers {
     /// None yet.
     pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { next: AtomicU64::new(0), open: Mutex::default(), metrics })
+        Arc::new(Self { next: AtomicU64::new(0), open: Mutex::default(), gone: Notify::new(), metrics })
+    }
+
+    /// Returns when one more may come. More than [`CONNECTIONS`] are there only while some of them are going.
+    pub async fn room(&self) {
+        while self.open.lock().unwrap_or_else(PoisonError::into_inner).number >= CONNECTIONS + GOING {
+            self.gone.notified().await;
+        }
     }
 
     /// Takes one more connection; `None` where there is no room and nobody to make any.
@@ -91,6 +104,7 @@ impl Drop for Peer {
         open.number -= 1;
         open.silent.remove(&self.id);
         self.all.metrics.connections.dec();
+        self.all.gone.notify_one();
     }
 }
 
@@ -112,5 +126,16 @@ mod tests {
         assert!(peers.join().is_none());
         open.truncate(10);
         assert!(peers.join().is_some());
+    }
+
+    #[tokio::test]
+    async fn who_is_told_to_go_and_does_not_keeps_others_waiting_and_nobody_out() {
+        let peers = Peers::new(Arc::new(Metrics::new(Default::default())));
+        let mut open: Vec<Peer> = (0..CONNECTIONS + GOING).filter_map(|_| peers.join()).collect();
+        assert_eq!(open.len(), CONNECTIONS + GOING);
+        let no_room = futures::FutureExt::now_or_never(peers.room());
+        assert!(no_room.is_none());
+        open.pop();
+        peers.room().await;
     }
 }
