@@ -1,12 +1,12 @@
 //! The webhook is down, killed in the middle, or spoken to by somebody else than the API server: prod stays shut, robots and
 //! everything else go on, and it comes back without help.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use tests::record::{change_of, config_map, stamp};
-use tests::{Cluster, Output, probe, wait_until};
+use tests::{Cluster, Output, Together, probe, wait_until};
 
 use crate::{LIMIT, check_refused};
 
@@ -226,9 +226,9 @@ fn widget(name: &str, size: u32, depth: usize) -> String {
 }
 
 /// A cluster for these: whoever reads all objects of a cluster may stumble over theirs.
-fn deep() -> &'static Cluster {
-    static DEEP: OnceLock<Cluster> = OnceLock::new();
-    DEEP.get_or_init(|| Cluster::own("deep"))
+fn deep() -> Arc<Cluster> {
+    static DEEP: Together = Together::new(|| Cluster::own("deep"));
+    DEEP.get()
 }
 
 /// H-03: an object of 1,000 levels is stamped, refused, let in, recorded and deleted like a flat one.

@@ -1,20 +1,19 @@
 //! The webhook is away, and nobody brings it back: prod is closed to people and to nobody else, what a cluster needs to come up
 //! comes up, and the way out that the README names works and is seen.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tests::record::{config_map, stamp};
-use tests::{Cluster, Output, Setup, wait_until};
+use tests::{Cluster, Output, Setup, Together, wait_until};
 
 use crate::{LIMIT, check_refused};
 
 const HOME: &str = "breakglass-system";
 
 /// A cluster whose webhook was killed while everything was in order.
-fn away() -> &'static Cluster {
-    static AWAY: OnceLock<Cluster> = OnceLock::new();
-    AWAY.get_or_init(|| {
+fn away() -> Arc<Cluster> {
+    static AWAY: Together = Together::new(|| {
         let cluster = own("away");
         for namespace in ["prod-gone", "dev-gone", "shop"] {
             cluster.namespace(namespace);
@@ -26,7 +25,8 @@ fn away() -> &'static Cluster {
         alice.ok(&["create", "deployment", "web", "--image=registry.example.com/web:1", "--replicas=1"]);
         cluster.webhook().kill();
         cluster
-    })
+    });
+    AWAY.get()
 }
 
 fn own(name: &str) -> Cluster {
@@ -241,7 +241,7 @@ fn the_last_resort_works_for_an_admin_and_leaves_evidence() {
     assert!(stamp(&cluster.kubectl("admin").json(&["-n", "prod", "get", "configmap", "hotfix"])).is_empty());
 
     let event = wait_until("the evidence", LIMIT, || {
-        let mut events = audited(cluster, |event| {
+        let mut events = audited(&cluster, |event| {
             event["objectRef"]["name"] == "hotfix"
                 && event["objectRef"]["namespace"] == "prod"
                 && event["verb"] != "get"
@@ -289,7 +289,11 @@ fn a_cold_cluster_comes_back_by_itself() {
         made => Err(format!("{made:?}, after {lost:?}")),
     })
     .unwrap();
-    assert!(tokens(&cluster) > before, "the controllers came back without tokens of their own");
+    wait_until("the controllers to come back with tokens of their own", LIMIT, || {
+        let now = tokens(&cluster);
+        if now > before { Ok(()) } else { Err(format!("{now} tokens")) }
+    })
+    .unwrap();
     check_shut(&alice.run(&["create", "configmap", "settings"]), "gate");
 
     let webhook = cluster.webhook().reborn(&admin).unwrap();

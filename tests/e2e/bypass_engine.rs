@@ -1,21 +1,20 @@
 //! What tells an engine what to apply deploys to production from wherever it lives: an engine's own objects, their status, and
 //! tokens of whoever is exempt.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tests::http::{JSON, MERGE, refused};
 use tests::record::{config_map, stamp};
-use tests::{Cluster, Http, wait_until};
+use tests::{Cluster, Http, Together, wait_until};
 
 use crate::bypass::check_gated;
 use crate::{LIMIT, check_refused};
 
 /// A cluster in which `sandbox-*` may have engine objects of its own, objects with a label are exempt where that is honoured,
 /// and Argo CD's kind is known.
-pub(crate) fn cluster() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| {
+pub(crate) fn cluster() -> Arc<Cluster> {
+    static CLUSTER: Together = Together::new(|| {
         let cluster = Cluster::own("engines");
         let spec = json!({"engineObjects": {"exceptNamespaces": ["sandbox-*"]},
             "exempt": [{"name": "caches", "reason": "a test", "labels": {"tier": "cache"}}]});
@@ -37,7 +36,8 @@ pub(crate) fn cluster() -> &'static Cluster {
         })
         .unwrap();
         cluster
-    })
+    });
+    CLUSTER.get()
 }
 
 fn definition(plural: &str) -> Value {

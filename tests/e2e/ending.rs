@@ -2,7 +2,7 @@
 //! nothing is left behind.
 
 use std::net::TcpListener;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -11,7 +11,7 @@ use tests::raw::{Raw, request};
 use tests::record::config_map;
 use tests::review::{dry_run, review};
 use tests::webhook::Webhook;
-use tests::{Cluster, Setup, probe, wait_until};
+use tests::{Cluster, Setup, Together, probe, wait_until};
 
 use crate::LIMIT;
 
@@ -19,18 +19,19 @@ use crate::LIMIT;
 const GRACE: Duration = Duration::from_secs(40);
 
 /// A cluster whose webhook one test at a time ends; each begins by ending the one that runs.
-fn cluster() -> MutexGuard<'static, Cluster> {
-    static CLUSTER: OnceLock<Mutex<Cluster>> = OnceLock::new();
-    let cluster = CLUSTER.get_or_init(|| {
+fn cluster() -> (Arc<Cluster>, MutexGuard<'static, ()>) {
+    static TURN: Mutex<()> = Mutex::new(());
+    static CLUSTER: Together = Together::new(|| {
         let cluster = Setup::new("ending").webhook().start().unwrap_or_else(|error| panic!("{error:#}"));
         for namespace in ["prod-ending", "dev-ending"] {
             cluster.namespace(namespace);
         }
-        Mutex::new(cluster)
+        cluster
     });
-    let cluster = cluster.lock().unwrap_or_else(PoisonError::into_inner);
+    let cluster = CLUSTER.get();
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     cluster.webhook().kill();
-    cluster
+    (cluster, turn)
 }
 
 /// A review that is refused, with a uid of its own.
@@ -73,7 +74,7 @@ fn finish(calls: &mut [(Raw, Vec<u8>, String)]) {
 /// gone in time, by its own will.
 #[test]
 fn what_is_under_way_when_it_is_told_to_end_is_answered() {
-    let cluster = cluster();
+    let (cluster, _turn) = cluster();
     let lameduck = Duration::from_secs(6);
     let webhook = cluster.webhook().copy().with_flags(&["--lameduck=6"]);
     webhook.start().unwrap();
@@ -134,7 +135,7 @@ fn listens_for_signals(webhook: &Webhook) -> Result<(), String> {
 /// told to end while it still waits for its API server, it ends at once, and well.
 #[test]
 fn what_is_not_ready_yet_ends_at_once_when_it_is_told() {
-    let cluster = cluster();
+    let (cluster, _turn) = cluster();
     // Takes connections, and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", silent.local_addr().unwrap());
@@ -152,7 +153,7 @@ fn what_is_not_ready_yet_ends_at_once_when_it_is_told() {
 /// behind, and when it goes on, so does prod.
 #[test]
 fn a_webhook_that_hangs_keeps_prod_shut_and_leaves_nothing_behind() {
-    let cluster = cluster();
+    let (cluster, _turn) = cluster();
     let webhook = cluster.webhook().copy();
     webhook.start().unwrap();
     cluster.open("alice", "INC-614", "prod-ending");
@@ -217,7 +218,7 @@ fn failed_open(cluster: &Cluster) -> u64 {
 /// with no webhook, what fails open passes, and the API server says so: in its audit log and in its metrics.
 #[test]
 fn what_passes_because_nobody_answers_is_seen() {
-    let cluster = cluster();
+    let (cluster, _turn) = cluster();
     let before = failed_open(&cluster);
     let alice = cluster.kubectl("alice").namespace("dev-ending");
     alice.ok_with_input(&["create", "-f", "-"], &config_map("open", "one"));
@@ -240,7 +241,7 @@ fn what_passes_because_nobody_answers_is_seen() {
 /// while it ends, writes through the API server are let in and refused as ever.
 #[test]
 fn while_it_ends_the_api_server_is_answered() {
-    let cluster = cluster();
+    let (cluster, _turn) = cluster();
     let webhook = cluster.webhook().copy().with_flags(&["--lameduck=8"]);
     webhook.start().unwrap();
     cluster.open("alice", "INC-605", "prod-ending");

@@ -137,10 +137,10 @@ fn nobody_approves_by_writing_that_somebody_did() {
     }
 
     // What must not get in, and what it would do if it did.
-    set_status(cluster, &name, &active("bob@example.com"));
+    set_status(&cluster, &name, &active("bob@example.com"));
     let refused = write("bob", "guarded-alone");
     assert!(refused.refusal().contains(" waits for approval by approvers"), "{refused}");
-    set_status(cluster, &name, &active("carol@example.com"));
+    set_status(&cluster, &name, &active("carol@example.com"));
     assert_eq!(write("bob", "guarded-alone").status, 0);
 }
 
@@ -170,7 +170,7 @@ fn an_approval_is_not_brought_along() {
     let approved = "inc-441-ccccc";
     let original = document(approved, &spec("guarded-again"));
     alice.ok_with_input(&["create", "-f", "-"], &original.to_string());
-    set_status(cluster, approved, &active("carol@example.com"));
+    set_status(&cluster, approved, &active("carol@example.com"));
     assert_eq!(write("alice", "guarded-again").status, 0);
     let mut copy = token(approved);
     copy["metadata"] = json!({"name": "inc-441-ddddd", "uid": copy["metadata"]["uid"],
@@ -229,7 +229,7 @@ fn the_scope_of_a_token_never_changes() {
         }
     }
     check_immutable(name, &opened);
-    set_status(cluster, name, &active("bob@example.com"));
+    set_status(&cluster, name, &active("bob@example.com"));
     check_immutable(name, &opened);
     // Labels and annotations of other tools are not its scope.
     cluster.kubectl("admin").ok(&["label", "breakglasstoken", name, "team=shop"]);

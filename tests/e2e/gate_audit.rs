@@ -53,7 +53,7 @@ fn every_write_under_a_token_is_audited_with_it_and_counted() {
     let proof = format!("{name} {}", token["metadata"]["uid"].as_str().unwrap());
     let changes = cluster.changes("INC-436");
     let recorded = |change: &Value| changes.iter().any(|known| known["metadata"]["name"] == *change);
-    let events = wait_until("the audit log to have all of them", LIMIT, || match audited(cluster, "prod-audit") {
+    let events = wait_until("the audit log to have all of them", LIMIT, || match audited(&cluster, "prod-audit") {
         events if events.len() >= 9 => Ok(events),
         events => Err(format!("{} events", events.len())),
     })

@@ -1,6 +1,6 @@
 //! What a token is good for, and nothing else is: whose, where, and until when.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
 use tests::raw::Raw;
 use tests::review::{dry_run, review};
-use tests::{Cluster, Output, wait_until};
+use tests::{Cluster, Output, Together, wait_until};
 
 use crate::{LIMIT, check_refused};
 
@@ -19,9 +19,8 @@ const EVIL_GLOB: &str = "*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b";
 const EVIL_PATTERN: &str = "^(([A-Za-z0-9]+)+-?)+$";
 
 /// A cluster in which the namespaces `guarded-*` ask for approval first, and the policy has the two patterns above.
-pub(crate) fn cluster() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| {
+pub(crate) fn cluster() -> Arc<Cluster> {
+    static CLUSTER: Together = Together::new(|| {
         let cluster = Cluster::own("token");
         let approval = json!({"approval": {"mode": "Before", "approvers": {"groups": ["approvers"]}}});
         let spec = json!({"incidentPattern": EVIL_PATTERN, "environments": [
@@ -41,7 +40,8 @@ pub(crate) fn cluster() -> &'static Cluster {
         })
         .unwrap();
         cluster
-    })
+    });
+    CLUSTER.get()
 }
 
 /// A token as a document. What `spec` leaves out is that of a live token of alice for prod.
@@ -127,9 +127,9 @@ fn the_refusal_says_what_is_wrong_with_the_token() {
         json_patch::merge(&mut fields, &spec);
         cluster.set_scene(&["create", "-f", "-"], &document(&token, &fields).to_string());
         if !status.is_null() {
-            set_status(cluster, &token, &status);
+            set_status(&cluster, &token, &status);
         }
-        let ran = as_user(cluster, &user, &["-n", "prod-why", "create", "configmap", case]);
+        let ran = as_user(&cluster, &user, &["-n", "prod-why", "create", "configmap", case]);
         let Some(why) = why else {
             assert_eq!(ran.status, 0, "{case}: {ran}");
             continue;
@@ -159,7 +159,7 @@ fn a_name_is_a_name_whatever_signs_are_in_it() {
     .iter()
     .enumerate()
     {
-        let write = || as_user(cluster, user, &["-n", "prod-names", "create", "configmap", &format!("name-{index}")]);
+        let write = || as_user(&cluster, user, &["-n", "prod-names", "create", "configmap", &format!("name-{index}")]);
         check_refused(&write(), &format!("configmaps \"name-{index}\" (create) by {user}"), "-n prod-names");
         let token = document(&format!("inc-437-n{index:04}"), &json!({"user": user, "namespaces": ["prod-names"]}));
         let open = ["create", "-f", "-", "--as", user, "--as-group", "system:masters"];
@@ -298,7 +298,7 @@ fn a_wildcard_or_a_path_in_a_token_covers_nothing() {
     for namespace in ["prod-wild", "prod-wild-2"] {
         cluster.namespace(namespace);
     }
-    let write = |user: &str| as_user(cluster, user, &["-n", "prod-wild", "create", "configmap", "settings"]);
+    let write = |user: &str| as_user(&cluster, user, &["-n", "prod-wild", "create", "configmap", "settings"]);
     let patterns = "*|prod-*|prod-wild*|prod-wil?|prod-.*|^prod-wild$|../prod-wild|./prod-wild|/prod-wild|prod-wild/|\
         prod-wild/../prod-wild|prod-wild-2/../prod-wild|prod%2dwild|PROD-WILD|prod-wild |prod-wild\0|\
         prod-wild,prod-wild-2|prod\u{2010}wild";

@@ -1,24 +1,35 @@
 //! Bytes that no API server sends, past every client that would keep them back: whatever comes, nothing is let in by it, nobody
 //! gets another's answer, and the next review is decided as if nothing had been.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tests::raw::{Answer, Raw, request};
 use tests::review::review;
-use tests::{Cluster, Setup, probe};
+use tests::{Cluster, Setup, Together, probe};
 
 /// What the Deployment gives a replica.
 pub(crate) const MEMORY_LIMIT: u64 = 384 << 20;
 
 /// A cluster of these tests' own: whoever reads all objects of a cluster may stumble over theirs.
-pub(crate) fn hostile() -> &'static Cluster {
-    static HOSTILE: OnceLock<Cluster> = OnceLock::new();
-    HOSTILE.get_or_init(|| Setup::new("hostile").webhook().start().unwrap_or_else(|error| panic!("{error:#}")))
+pub(crate) fn cluster() -> Arc<Cluster> {
+    static CLUSTER: Together = Together::new(|| {
+        let cluster = Setup::new("hostile").webhook().start().unwrap_or_else(|error| panic!("{error:#}"));
+        // One that needs a token, one in which alice has one, and one that needs none.
+        for namespace in ["prod-closed", "prod-open", "dev-open"] {
+            cluster.namespace(namespace);
+            cluster.widgets(namespace).unwrap();
+        }
+        for person in ["alice", "admin"] {
+            cluster.open(person, "INC-465", "prod-open");
+        }
+        cluster
+    });
+    CLUSTER.get()
 }
 
 fn connect() -> Raw {
-    Raw::connect(hostile().webhook().port()).unwrap()
+    Raw::connect(cluster().webhook().port()).unwrap()
 }
 
 /// What one connection that sends these bytes is answered; why not, where it is not.
@@ -62,7 +73,8 @@ fn check_error(answer: &Answer, statuses: &[u16], what: &str) {
 /// Holds that the webhook is as before, and did not need more memory than it is given.
 #[track_caller]
 fn check_well() {
-    let webhook = hostile().webhook();
+    let cluster = cluster();
+    let webhook = cluster.webhook();
     for path in ["/livez", "/readyz"] {
         probe::https(webhook.port(), path).unwrap();
     }

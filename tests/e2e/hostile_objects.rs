@@ -1,30 +1,10 @@
 //! Objects as large, as deep and as odd as the API server takes them: they are decided like any other.
 
-use std::sync::OnceLock;
-
 use serde_json::{Value, json};
-use tests::Cluster;
 use tests::client::{Answer, Client};
 use tests::protobuf::{self, deployment};
 
-use crate::hostile::{MEMORY_LIMIT, hostile};
-
-/// A namespace that needs a token, one in which alice has one, and one that needs none.
-const NAMESPACES: [&str; 3] = ["prod-closed", "prod-open", "dev-open"];
-
-pub(crate) fn cluster() -> &'static Cluster {
-    static READY: OnceLock<()> = OnceLock::new();
-    READY.get_or_init(|| {
-        for namespace in NAMESPACES {
-            hostile().namespace(namespace);
-            hostile().widgets(namespace).unwrap();
-        }
-        for person in ["alice", "admin"] {
-            hostile().open(person, "INC-465", "prod-open");
-        }
-    });
-    hostile()
-}
+use crate::hostile::{MEMORY_LIMIT, cluster};
 
 pub(crate) fn client(person: &str) -> Client {
     Client::new(&cluster().kubectl(person), &[]).unwrap()

@@ -2,7 +2,7 @@
 //! seconds, said, and nobody's write fails.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rcgen::{
@@ -10,7 +10,7 @@ use rcgen::{
 };
 use tests::load::{Load, Until};
 use tests::replicas::{HOME, SERVER_NAME, TLS_SECRET, Watcher};
-use tests::{Cluster, Setup, wait_until};
+use tests::{Cluster, Setup, Together, wait_until};
 
 use crate::LIMIT;
 
@@ -23,16 +23,16 @@ const REPAIRED: Duration = Duration::from_secs(20);
 type Secret = BTreeMap<String, String>;
 
 /// The one cluster of this file, with alice at work in prod; one test at a time, since each breaks the same things.
-fn cluster() -> (&'static Cluster, MutexGuard<'static, ()>) {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+fn cluster() -> (Arc<Cluster>, MutexGuard<'static, ()>) {
     static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let cluster = CLUSTER.get_or_init(|| {
+    static CLUSTER: Together = Together::new(|| {
         let cluster = Setup::new("mending").nodes().start().unwrap();
         cluster.install_manifests().unwrap();
         cluster.open("alice", "INC-620", "prod");
         cluster
     });
+    let cluster = CLUSTER.get();
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     wait_until("all to be well", LIMIT, || cluster.watcher().is_well(2)).unwrap();
     (cluster, turn)
 }
@@ -109,9 +109,9 @@ fn a_broken_secret_is_mended_under_load() {
     let good = watcher.secret().unwrap();
     for (what, secret) in broken(&good) {
         let began = Instant::now();
-        break_it(cluster, &watcher, secret.as_ref());
+        break_it(&cluster, &watcher, secret.as_ref());
         let mended = wait_until("the Secret to be mended", MENDED, || {
-            check_believed(cluster, &watcher, what)?;
+            check_believed(&cluster, &watcher, what)?;
             watcher.is_well(2)
         });
         mended.unwrap_or_else(|error| panic!("{what}: {error:#}"));
@@ -144,7 +144,7 @@ fn another_ca_in_the_secret_is_gone_over_to() {
         [("ca.crt", other.pem()), ("ca.key", other.key().serialize_pem()), ("tls.crt", certificate), ("tls.key", key)];
     watcher.put_secret(&texts.into_iter().map(|(name, text)| (name.to_owned(), text)).collect());
     wait_until("all to be well", LIMIT, || {
-        check_believed(cluster, &watcher, "another CA")?;
+        check_believed(&cluster, &watcher, "another CA")?;
         watcher.is_well(2)
     })
     .unwrap();
@@ -166,7 +166,7 @@ fn replicas_that_start_with_a_broken_secret_come_up() {
         for signal in ["STOP", "KILL"] {
             before.iter().for_each(|replica| cluster.nodes().signal(&replica.pod, signal).unwrap());
             if signal == "STOP" {
-                break_it(cluster, &watcher, secret.as_ref());
+                break_it(&cluster, &watcher, secret.as_ref());
             }
         }
         let up = wait_until("all to be well", LIMIT, || {

@@ -1,22 +1,20 @@
 //! The nodes of a test cluster do what kubelets, kube-scheduler and kube-proxy do, so that replicas live as in production.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::load::{Load, Until};
 use tests::node::{IMAGE, Running};
-use tests::{Cluster, Kubectl, OVERRIDE, Setup, wait_until};
+use tests::{Cluster, Kubectl, OVERRIDE, Setup, Together, wait_until};
 
 use crate::{LIMIT, check_refused};
 
 /// The one cluster of this file, with breakglass installed; one test at a time, since each takes its replicas apart.
-fn cluster() -> (&'static Cluster, MutexGuard<'static, ()>) {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+fn cluster() -> (Arc<Cluster>, MutexGuard<'static, ()>) {
     static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let cluster = CLUSTER.get_or_init(|| {
+    static CLUSTER: Together = Together::new(|| {
         let cluster = Setup::new("nodes").nodes().start().unwrap();
         cluster.install_manifests().unwrap();
         // Before any test of this file moves one.
@@ -25,6 +23,8 @@ fn cluster() -> (&'static Cluster, MutexGuard<'static, ()>) {
         assert_eq!(nodes, BTreeSet::from(["node-1", "node-2"]), "{running:?}");
         cluster
     });
+    let cluster = CLUSTER.get();
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     cluster.wait_rolled_out().unwrap();
     (cluster, turn)
 }
@@ -50,7 +50,7 @@ fn two_replicas_are_ready_on_two_nodes_and_answer_through_the_service() {
         if running.len() == 2 { Ok(()) } else { Err(format!("{running:?}")) }
     })
     .unwrap();
-    let service = system(cluster).json(&["get", "service", "breakglass-webhook"]);
+    let service = system(&cluster).json(&["get", "service", "breakglass-webhook"]);
     assert_eq!(service["spec"]["type"], "ClusterIP");
     assert!(service["spec"]["clusterIP"].as_str().unwrap().starts_with("127."), "{service:#}");
     let refused = cluster.kubectl("bob").run(&["-n", "prod", "create", "configmap", "settings"]);
@@ -102,7 +102,7 @@ fn a_drain_moves_a_replica_and_keeps_the_budget() {
     assert!(output.stderr.contains("disruption budget"), "{output}");
     assert_eq!(cluster.nodes().running().len(), 1);
     let waiting = wait_until("the pod without a place", LIMIT, || {
-        let pods = pods(cluster);
+        let pods = pods(&cluster);
         let waiting = pods.iter().find(|pod| pod["status"]["conditions"][0]["reason"] == "Unschedulable");
         waiting.cloned().ok_or_else(|| format!("{pods:?}"))
     })
@@ -125,7 +125,7 @@ fn a_killed_process_is_started_again() {
     .unwrap();
     assert_eq!((again.node, again.address), (victim.node, victim.address));
     cluster.wait_rolled_out().unwrap();
-    let pod = system(cluster).json(&["get", "pod", &victim.pod]);
+    let pod = system(&cluster).json(&["get", "pod", &victim.pod]);
     let status = &pod["status"]["containerStatuses"][0];
     assert!(status["restartCount"].as_u64().unwrap() >= 1, "{status:#}");
     assert_eq!(status["lastState"]["terminated"]["exitCode"], 137, "{status:#}");
@@ -138,7 +138,7 @@ fn a_process_that_hangs_is_not_ready() {
     let victim = cluster.nodes().running()[0].clone();
     let ready = |wanted: bool| {
         wait_until("the readiness to follow", LIMIT, || {
-            let pod = system(cluster).json(&["get", "pod", &victim.pod]);
+            let pod = system(&cluster).json(&["get", "pod", &victim.pod]);
             let ready = &pod["status"]["containerStatuses"][0]["ready"];
             if *ready == wanted { Ok(()) } else { Err(pod["status"].to_string()) }
         })
@@ -162,7 +162,7 @@ fn an_unknown_image_waits_and_the_old_replicas_stay() {
     };
     set("breakglass-webhook:none");
     wait_until("the reason", LIMIT, || {
-        let pods = pods(cluster);
+        let pods = pods(&cluster);
         let reason = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"].clone();
         let found = pods.iter().any(|pod| reason(pod) == "ErrImageNeverPull");
         if found { Ok(()) } else { Err(json!(pods).to_string()) }

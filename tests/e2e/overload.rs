@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -12,22 +12,23 @@ use tests::limit::Limit;
 use tests::raw::{Answer, Raw, request};
 use tests::review::review;
 use tests::webhook::Webhook;
-use tests::{Cluster, Setup, probe, wait_until};
+use tests::{Cluster, Setup, Together, probe, wait_until};
 
 use crate::hostile::MEMORY_LIMIT;
 use crate::{LIMIT, check_refused};
 
 /// A cluster in which one test at a time starts the webhook as it likes.
-fn cluster() -> MutexGuard<'static, Cluster> {
-    static CLUSTER: OnceLock<Mutex<Cluster>> = OnceLock::new();
-    let cluster = CLUSTER.get_or_init(|| {
+fn cluster() -> (Arc<Cluster>, MutexGuard<'static, ()>) {
+    static TURN: Mutex<()> = Mutex::new(());
+    static CLUSTER: Together = Together::new(|| {
         let cluster = Setup::new("overload").webhook().start().unwrap_or_else(|error| panic!("{error:#}"));
         cluster.namespace("prod-strained");
-        Mutex::new(cluster)
+        cluster
     });
-    let cluster = cluster.lock().unwrap_or_else(PoisonError::into_inner);
+    let cluster = CLUSTER.get();
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     cluster.webhook().kill();
-    cluster
+    (cluster, turn)
 }
 
 /// Holds that the API server has alice's write let in and bob's refused.
@@ -50,7 +51,7 @@ fn descriptors(webhook: &Webhook) -> usize {
 fn whoever_connects_and_says_nothing_keeps_nobody_out() {
     const SHAKEN: usize = 2_200;
     const SILENT: usize = 2_800;
-    let cluster = cluster();
+    let (cluster, _turn) = cluster();
     let webhook = cluster.webhook().copy();
     webhook.start().unwrap();
     cluster.open("alice", "INC-615", "prod-strained");
@@ -150,7 +151,7 @@ fn at_once(port: u16, body: &[u8], look: impl Fn() -> u64) -> Vec<Result<Answer,
 #[test]
 fn more_reviews_than_there_is_memory_for_are_put_off() {
     const MEMORY: u64 = 128 << 20;
-    let cluster = cluster();
+    let (cluster, _turn) = cluster();
     let limit = Limit::memory(MEMORY);
     let webhook = match &limit {
         Ok(limit) => cluster.webhook().copy().launched_by(&limit.launcher()),
@@ -195,7 +196,7 @@ fn more_reviews_than_there_is_memory_for_are_put_off() {
 /// with a tenth of a processor it is slow, alive, and says nothing that it would not say otherwise.
 #[test]
 fn a_starved_webhook_is_slow_and_says_nothing_else() {
-    let cluster = cluster();
+    let (cluster, _turn) = cluster();
     let webhook = cluster.webhook().copy();
     webhook.start().unwrap();
     cluster.open("alice", "INC-618", "prod-strained");
@@ -267,7 +268,7 @@ exec chroot "$root" "$program" "$@"
 /// with nothing that it could write to it starts, and serves.
 #[test]
 fn it_needs_no_file_system_that_can_be_written() {
-    let cluster = cluster();
+    let (cluster, _turn) = cluster();
     let root = cluster.directory().join("bare-root");
     std::fs::create_dir_all(&root).unwrap();
     // As nobody in particular a namespace of one's own has to come first.
@@ -298,7 +299,7 @@ fn it_needs_no_file_system_that_can_be_written() {
 /// is told to.
 #[test]
 fn a_log_that_nobody_reads_holds_nobody_up() {
-    let cluster = cluster();
+    let (cluster, _turn) = cluster();
     let pipe = cluster.directory().join("log.pipe");
     let _ = std::fs::remove_file(&pipe);
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tests::load::{AT_ONCE, Load, Until};
 use tests::node::{NODES, Running};
 use tests::replicas::HOME;
-use tests::{Cluster, Setup, wait_until};
+use tests::{Cluster, Setup, Together, wait_until};
 
 use crate::{LIMIT, check_refused};
 
@@ -21,16 +21,16 @@ const LEASE: Duration = Duration::from_secs(15 + 3);
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The one cluster of this file, with alice at work in prod; one test at a time, since each takes its replicas apart.
-fn cluster() -> (&'static Cluster, MutexGuard<'static, ()>) {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+fn cluster() -> (Arc<Cluster>, MutexGuard<'static, ()>) {
     static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let cluster = CLUSTER.get_or_init(|| {
+    static CLUSTER: Together = Together::new(|| {
         let cluster = Setup::new("replicas").nodes().flux().start().unwrap();
         cluster.install_manifests().unwrap();
         cluster.open("alice", "INC-630", "prod");
         cluster
     });
+    let cluster = CLUSTER.get();
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     cluster.wait_rolled_out().unwrap();
     wait_until("all to be well", LIMIT, || cluster.watcher().is_well(2)).unwrap();
     (cluster, turn)
@@ -131,7 +131,7 @@ fn a_killed_replica_loses_what_was_under_way_in_it() {
     for change in cluster.changes("INC-630") {
         *recorded.entry(change["spec"]["target"]["name"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
     }
-    let landed = landed(cluster, "alice@example.com");
+    let landed = landed(&cluster, "alice@example.com");
     assert!(landed.values().sum::<usize>() as u64 >= tally.landed, "the audit log is short");
     let unrecorded: Vec<_> = landed.iter().filter(|(name, count)| recorded.get(*name) < Some(*count)).collect();
     assert!(unrecorded.is_empty(), "landed, and not on record as often: {unrecorded:?}");
@@ -148,7 +148,7 @@ fn without_any_replica_prod_waits_and_all_else_goes_on() {
     let list =
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [api.yaml, from-git.yaml]\n";
     let began = keep_killing(
-        cluster,
+        &cluster,
         |_| true,
         || {
             let down = wait_until("prod to be shut", LIMIT, || {
@@ -190,9 +190,9 @@ fn without_any_replica_prod_waits_and_all_else_goes_on() {
 fn another_leads_when_the_leader_is_gone() {
     let (cluster, _turn) = cluster();
     let watcher = cluster.watcher();
-    let leader = leader_of(cluster);
+    let leader = leader_of(&cluster);
     let (load, took) = keep_killing(
-        cluster,
+        &cluster,
         |running| running.pod == leader,
         || {
             // Calls that were under way in it are another test's.
@@ -236,7 +236,7 @@ fn another_leads_when_the_leader_is_gone() {
     assert!(tally.landed >= 10 && tally.failed == 0, "{tally}");
     wait_until("all to be well", LIMIT, || watcher.is_well(2)).unwrap();
 
-    let leader = leader_of(cluster);
+    let leader = leader_of(&cluster);
     let began = Instant::now();
     cluster.set_scene(&["-n", HOME, "delete", "pod", &leader, "--wait=false"], "");
     wait_until("another leader", Duration::from_secs(10), || match watcher.leader() {
@@ -253,7 +253,7 @@ fn another_leads_when_the_leader_is_gone() {
 fn a_leader_that_slept_does_no_damage() {
     let (cluster, _turn) = cluster();
     let watcher = cluster.watcher();
-    let leader = leader_of(cluster);
+    let leader = leader_of(&cluster);
     cluster.nodes().signal(&leader, "STOP").unwrap();
     wait_until("another leader", LEASE + Duration::from_secs(10), || match watcher.leader() {
         Ok(now) if now != leader && !now.is_empty() => Ok(()),

@@ -56,9 +56,12 @@ pub mod bypass;
 // All of it together.
 mod cluster;
 mod setup;
+// One for the tests of a file.
+mod together;
 
 pub use cluster::{Cluster, OVERRIDE};
 pub use http::Http;
 pub use kubectl::{Kubectl, Output};
 pub use setup::Setup;
+pub use together::Together;
 pub use wait::wait_until;
