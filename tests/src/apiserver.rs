@@ -73,8 +73,8 @@ impl ApiServer {
 fn run(group: &Group, name: &str, (program, arguments): &(PathBuf, Vec<OsString>), port: u16) -> Result<Process> {
     let mut command = Command::new(program);
     command.args(arguments).arg(format!("--secure-port={port}"));
-    // A hundred megabytes more for a tenth of its work less: tests start it fifty times.
-    command.env("GOGC", "400");
+    // Some memory more for some of its work less: tests start it fifty times.
+    command.env("GOGC", "200");
     let mut process = group.spawn(name, command)?;
     process.wait_healthy(Duration::from_secs(120), || probe::https(port, "/readyz"))?;
     Ok(process)
