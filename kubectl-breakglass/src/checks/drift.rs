@@ -111,9 +111,9 @@ mod tests {
             ],
         );
         check(
-            |gates| gates[2]["matchConditions"][1]["expression"] = json!("false"),
+            |gates| gates[2]["matchConditions"][0]["expression"] = json!("false"),
             &[
-                "engine.breakglass.dev of the validatingwebhookconfiguration breakglass was edited: matchConditions[1].expression is false",
+                "engine.breakglass.dev of the validatingwebhookconfiguration breakglass was edited: matchConditions[0].expression is false",
             ],
         );
         check(|gates| gates[0]["rules"][0]["operations"] = json!(["CREATE"]), &["rules[0].operations is [\"CREATE\"]"]);
