@@ -41,7 +41,7 @@ fn path_of(kind: &[&str; 5], namespace: &str) -> String {
 }
 
 fn get(path: &str) -> Value {
-    serde_json::from_str(&Cluster::shared().kubectl("alice").ok(&["get", "--raw", path])).unwrap()
+    Cluster::shared().read(path)
 }
 
 /// L-09: scaling anything in prod needs a token, by kubectl and by PUT; under one, before and patch of the record are the

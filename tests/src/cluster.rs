@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 
 use anyhow::Context as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::apiserver::ApiServer;
 use crate::certs::Authority;
 use crate::etcd::Etcd;
 use crate::flux::{Flux, bound_token};
+use crate::http::Reader;
 use crate::kubectl::Kubectl;
 use crate::node::Nodes;
 use crate::process::{self, Group, Process};
@@ -31,6 +32,7 @@ pub struct Cluster {
     pub(crate) flux: Option<Flux>,
     pub(crate) control_plane: Option<ControlPlane>,
     pub(crate) directory: PathBuf,
+    pub(crate) reader: Reader,
     // Last: ends what is left, and removes the directory.
     pub(crate) _group: Arc<Group>,
 }
@@ -127,6 +129,27 @@ impl Cluster {
         let kubeconfig = users::file_of(&people(&self.directory), name);
         Kubeconfig::parse(&everybody).unwrap().alone(name, login).write(&kubeconfig, name).unwrap();
         Kubectl::new(&self.bin(), &self.directory.join("home"), &kubeconfig)
+    }
+
+    /// An object or a list as the API server has it, read as admin; `None` where it is not found. For what a test looks at: a
+    /// kubectl for each look takes more time than all that is looked at.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    #[track_caller]
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<Value> {
+        self.reader.read(&self.kubectl("admin"), path)
+    }
+
+    /// The same, of what is there.
+    ///
+    /// # Panics
+    /// When it is not.
+    #[track_caller]
+    #[must_use]
+    pub fn read(&self, path: &str) -> Value {
+        self.find(path).unwrap_or_else(|| panic!("there is no {path}"))
     }
 
     /// The plugin as `person`, started directly: the same as `kubectl breakglass`, one process less.

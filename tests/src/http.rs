@@ -1,6 +1,8 @@
 //! One person with another client than kubectl: requests as they go over the wire, and the status they are answered with.
 
+use std::fmt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::Result;
 use http::header;
@@ -66,6 +68,42 @@ impl Http {
             answers.sort_by_key(|(index, _)| *index);
             answers.into_iter().map(|(_, answer)| answer).collect()
         })
+    }
+}
+
+/// How often a read that got no answer is tried again: a connection that an API server took with it is found dead once.
+const READS: usize = 3;
+
+/// Reads what a test looks at, over one connection; made by the first who looks.
+#[derive(Default)]
+pub struct Reader(OnceLock<Http>);
+
+impl Reader {
+    /// What is at `path`; `None` where nothing is.
+    ///
+    /// # Panics
+    /// When there is no answer, or another one.
+    #[track_caller]
+    pub(crate) fn read(&self, person: &Kubectl, path: &str) -> Option<Value> {
+        let http = self.0.get_or_init(|| Http::new(person, "tests"));
+        let mut answer = http.send("GET", path, "");
+        for _ in 1..READS {
+            if !matches!(&answer, Err(error) if !matches!(error, kube::Error::Api(_))) {
+                break;
+            }
+            answer = http.send("GET", path, "");
+        }
+        match answer {
+            Ok(object) => Some(object),
+            Err(kube::Error::Api(status)) if status.code == 404 => None,
+            Err(error) => panic!("{path}: {error}"),
+        }
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reader")
     }
 }
 

@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 
+/// Where the records are.
+const CHANGES: &str = "/apis/breakglass.dev/v1alpha1/breakglasschanges";
+
 /// The prefix of everything that is ours on an object.
 const OURS: &str = "breakglass.dev/";
 
@@ -79,7 +82,7 @@ impl Cluster {
     #[track_caller]
     #[must_use]
     pub fn change(&self, name: &str) -> Value {
-        self.kubectl("admin").json(&["get", "breakglasschanges", name])
+        self.read(&format!("{CHANGES}/{name}"))
     }
 
     /// All changes of an incident.
@@ -89,8 +92,7 @@ impl Cluster {
     #[track_caller]
     #[must_use]
     pub fn changes(&self, incident: &str) -> Vec<Value> {
-        let label = format!("breakglass.dev/incident={incident}");
-        let list = self.kubectl("admin").json(&["get", "breakglasschanges", "-l", &label]);
+        let list = self.read(&format!("{CHANGES}?labelSelector=breakglass.dev/incident={incident}"));
         list["items"].as_array().cloned().unwrap_or_default()
     }
 }

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::binaries::{self, Ours};
 use crate::certs::Authority;
 use crate::cluster::{Cluster, ControlPlane, keep_on_panic, people};
+use crate::http::Reader;
 use crate::kubectl::Kubectl;
 use crate::node::{self, Network, Nodes};
 use crate::process::{self, Group};
@@ -126,6 +127,7 @@ impl Setup {
             flux: None,
             control_plane,
             directory: directory.to_owned(),
+            reader: Reader::default(),
             _group: Arc::clone(group),
         };
 
@@ -166,7 +168,7 @@ impl Setup {
         let (directory, group) = self.place()?;
         let programs = binaries::control_plane()?;
         let (servers, _) = servers(&group, &programs, (&directory, &no_network()), Authority::new()?)?;
-        Ok(Cluster { nodes: None, webhook: None, flux: None, control_plane: Some(servers), directory, _group: group })
+        Ok(Cluster { nodes: None, webhook: None, flux: None, control_plane: Some(servers), directory, reader: Reader::default(), _group: group })
     }
 
     /// A cluster that somebody else runs: nothing is started, the people are the contexts of `kubeconfig`.
@@ -181,7 +183,7 @@ impl Setup {
         let text = reader.try_ok(&["config", "view", "--raw", "--flatten", "-o", "json"], "")?;
         let config = Kubeconfig::parse(&text)?;
         save(&config, &directory)?;
-        Ok(Cluster { nodes: None, webhook: None, flux: None, control_plane: None, directory, _group: group })
+        Ok(Cluster { nodes: None, webhook: None, flux: None, control_plane: None, directory, reader: Reader::default(), _group: group })
     }
 
     /// The directory, and the group that ends and removes what is in it.

@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 /// After `limit`, with `what` was waited for and the reason `probe` gave last.
 pub fn wait_until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T, String>) -> Result<T> {
     let started = Instant::now();
-    // Short at first, since most waits are short; longer later, since each look may start a process.
+    // Short at first, since most waits are short; then a tenth of what it took so far, since each look may start a process.
     let mut pause = Duration::from_millis(10);
     loop {
         match probe() {
@@ -22,7 +22,8 @@ pub fn wait_until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Res
             }
             Err(_) => std::thread::sleep(pause),
         }
-        pause = (pause * 2).min(Duration::from_millis(200));
+        let tenth = started.elapsed() / 10;
+        pause = (pause * 2).min(tenth.clamp(Duration::from_millis(200), Duration::from_secs(1)));
     }
 }
 
