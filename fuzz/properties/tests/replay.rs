@@ -8,7 +8,7 @@ use properties::Property;
 use properties::mutate::{Random, mutate};
 
 /// How many mutations are tried of the reviews, and of each of the others, whose inputs have far fewer shapes.
-const MUTATIONS: (usize, usize) = (20_000, 5_000);
+const MUTATIONS: (usize, usize) = (4_000, 1_000);
 
 /// The longest that a mutation grows.
 const LONGEST: usize = 64 * 1024;
