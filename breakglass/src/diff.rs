@@ -85,6 +85,14 @@ pub fn patch_between(before: Option<&Value>, after: Option<&Value>) -> Vec<Patch
     }
 }
 
+/// What a patch makes of `before`, null where there is no object on a side; `None` where the patch does not fit it.
+pub fn patched(before: Option<&Value>, patch: &[PatchStep]) -> Option<Value> {
+    let steps: json_patch::Patch = serde_json::from_value(serde_json::to_value(patch).ok()?).ok()?;
+    let mut object = before.cloned().unwrap_or(Value::Null);
+    json_patch::patch(&mut object, &steps).ok()?;
+    Some(object)
+}
+
 fn step(operation: json_patch::PatchOperation) -> PatchStep {
     use json_patch::PatchOperation::{Add, Copy, Move, Remove, Replace, Test};
     let (op, path, value) = match operation {
@@ -145,11 +153,10 @@ mod tests {
     fn a_patch_leads_from_one_to_the_other() {
         let (a, b) = (json!({"x": 1, "l": [1, 2], "k/y": "z"}), json!({"x": null, "l": [2], "n~": {}}));
         for (before, after) in [(Some(&a), Some(&b)), (None, Some(&a)), (Some(&b), None)] {
-            let steps = serde_json::to_value(patch_between(before, after)).unwrap();
-            let patch: json_patch::Patch = serde_json::from_value(steps).unwrap();
-            let mut document = before.cloned().unwrap_or(Value::Null);
-            json_patch::patch(&mut document, &patch).unwrap();
-            assert_eq!(document, after.cloned().unwrap_or(Value::Null));
+            let steps = patch_between(before, after);
+            assert_eq!(patched(before, &steps), Some(after.cloned().unwrap_or(Value::Null)));
         }
+        let elsewhere = PatchStep { op: "remove".to_owned(), path: "/y".to_owned(), value: None };
+        assert_eq!(patched(Some(&a), &[elsewhere]), None);
     }
 }

@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use serde_json::Value;
 
 use crate::api::{BreakglassChangeSpec, Operation};
+use crate::diff::patched;
 
 /// After this time a write that was let in is done or will never be: the API server works on a write for at most 34 seconds
 /// (apiserver pkg/endpoints/handlers/rest.go requestTimeoutUpperBound), and two clocks may differ a little.
@@ -154,15 +155,9 @@ fn since(to: Option<&str>, from: Option<&str>, history: &dyn History) -> Way {
 /// Whether the object is as a change would have it, where the change touches it. Lists are compared whole: a place in one is
 /// no place that stays.
 fn shows(change: &BreakglassChangeSpec, body: &Value) -> bool {
-    let mut after = change.before.clone().unwrap_or(Value::Null);
-    let Some(patch) = serde_json::to_value(&change.patch).ok().and_then(|steps| serde_json::from_value(steps).ok())
-    else {
+    let Some(after) = patched(change.before.as_ref(), &change.patch).filter(|_| !change.patch.is_empty()) else {
         return false;
     };
-    let patch: json_patch::Patch = patch;
-    if patch.is_empty() || json_patch::patch(&mut after, &patch).is_err() {
-        return false;
-    }
     change.patch.iter().all(|step| {
         let path = outside_lists(&step.path, &after, change.before.as_ref());
         body.pointer(path) == after.pointer(path)

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::commands::{close, completion, doctor, install, list, open, policy, run, status, uninstall, version};
+use crate::commands::{
+    close, completion, diff, doctor, install, list, open, policy, run, show, status, uninstall, version,
+};
 use crate::print::Printer;
 
 /// Write to production during an incident, and leave nothing behind that nobody decided
@@ -22,7 +24,8 @@ use crate::print::Printer;
 ///   kubectl breakglass close INC-123
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 there is something to act on
-/// (list --exit-code, doctor, policy check and explain). run returns the code of its command.
+/// (list --exit-code, doctor, policy check and explain). run returns the code of
+/// its command. diff: 0 nothing is left of the change, 1 something is, 2 failed.
 #[derive(Parser, Debug)]
 #[command(
     name = "kubectl-breakglass",
@@ -135,6 +138,8 @@ pub enum Command {
     Run(run::RunArgs),
     Status(status::StatusArgs),
     List(list::ListArgs),
+    Show(show::ShowArgs),
+    Diff(diff::DiffArgs),
     Close(close::CloseArgs),
     Policy(policy::PolicyArgs),
     Install(install::InstallArgs),

@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Failed,
     /// It was asked for in a way that cannot work.
     Usage,
+    /// Whether there is a difference could not be told: `diff` alone ends with it, as kubectl diff does.
+    NotTold,
     /// Who reads stdout has gone, as `head` does: nothing to say, and nobody to say it to.
     OutputClosed,
 }
@@ -35,7 +37,7 @@ impl ErrorKind {
         match self {
             Self::OutputClosed => 0,
             Self::Failed => 1,
-            Self::Usage => 2,
+            Self::Usage | Self::NotTold => 2,
         }
     }
 }

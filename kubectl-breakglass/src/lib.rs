@@ -22,6 +22,10 @@ pub mod request;
 pub mod tokens;
 // The records in the cluster.
 pub mod ledger;
+// From what the command line names to records.
+pub mod pick;
+// An object as it is now.
+pub mod live;
 // What is wrong with a policy that nobody has put in force yet.
 pub mod lint;
 // From a word for a kind to the kind.
@@ -176,6 +180,8 @@ async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Resul
         Command::Run(args) => commands::run::run(ctx, args).await,
         Command::Status(args) => commands::status::status(ctx, &args).await,
         Command::List(args) => commands::list::list(ctx, &args).await,
+        Command::Show(args) => commands::show::show(ctx, &args).await,
+        Command::Diff(args) => commands::diff::diff(ctx, &args).await,
         Command::Close(args) => commands::close::close(ctx, &args).await,
         Command::Policy(args) => commands::policy::policy(ctx, &args, subject).await,
         Command::Install(args) => commands::install::install(ctx, &args).await,

@@ -33,6 +33,7 @@ fn plugin(argv: &[&str]) -> (u8, String, String) {
         stdout: Box::new(stdout.clone()),
         stderr: Box::new(stderr.clone()),
         terminal: false,
+        colour: super::print::diff::Colour::Plain,
     };
     let code = run(argv.iter().map(OsString::from).collect(), io);
     (code, stdout.text(), stderr.text())
@@ -87,6 +88,8 @@ fn no_line_of_help_is_wider_than_a_terminal() {
         "run",
         "status",
         "list",
+        "show",
+        "diff",
         "close",
         "policy show",
         "install",

@@ -117,6 +117,8 @@ mod gate_audit;
 mod gate_approval;
 // Tokens that are many, malformed, gone, or known to a replica that has not heard of their end yet.
 mod gate_store;
+// What was done is seen.
+mod seeing;
 // The value of a Secret shows nowhere but in the Secret.
 mod secret;
 // What shows from outside, and who is woken by it.

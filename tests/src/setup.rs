@@ -168,7 +168,15 @@ impl Setup {
         let (directory, group) = self.place()?;
         let programs = binaries::control_plane()?;
         let (servers, _) = servers(&group, &programs, (&directory, &no_network()), Authority::new()?)?;
-        Ok(Cluster { nodes: None, webhook: None, flux: None, control_plane: Some(servers), directory, reader: Reader::default(), _group: group })
+        Ok(Cluster {
+            nodes: None,
+            webhook: None,
+            flux: None,
+            control_plane: Some(servers),
+            directory,
+            reader: Reader::default(),
+            _group: group,
+        })
     }
 
     /// A cluster that somebody else runs: nothing is started, the people are the contexts of `kubeconfig`.
@@ -183,7 +191,15 @@ impl Setup {
         let text = reader.try_ok(&["config", "view", "--raw", "--flatten", "-o", "json"], "")?;
         let config = Kubeconfig::parse(&text)?;
         save(&config, &directory)?;
-        Ok(Cluster { nodes: None, webhook: None, flux: None, control_plane: None, directory, reader: Reader::default(), _group: group })
+        Ok(Cluster {
+            nodes: None,
+            webhook: None,
+            flux: None,
+            control_plane: None,
+            directory,
+            reader: Reader::default(),
+            _group: group,
+        })
     }
 
     /// The directory, and the group that ends and removes what is in it.

@@ -157,17 +157,14 @@ pub fn puts_back(write: &Write<'_>, rules: &Rules, key: &Key, before: &Value) ->
 /// What a patch does, our own keys aside, which differ between attempts. Of a create nothing: it is not tried again.
 fn steps_of_others(before: Option<&Value>, patch: &[PatchStep]) -> Vec<PatchStep> {
     let Some(before) = before else { return Vec::new() };
-    let steps: Option<json_patch::Patch> =
-        serde_json::to_value(patch).ok().and_then(|steps| serde_json::from_value(steps).ok());
-    let mut after = before.clone();
-    match steps.map(|steps| json_patch::patch(&mut after, &steps)) {
-        Some(Ok(())) => diff::patch_between(Some(&without_notes(before.clone())), Some(&without_notes(after))),
-        _ => patch.to_vec(),
+    match diff::patched(Some(before), patch) {
+        Some(after) => diff::patch_between(Some(&without_notes(before.clone())), Some(&without_notes(after))),
+        None => patch.to_vec(),
     }
 }
 
 /// An object without our keys, and without annotations that say how it was written and not what it is.
-fn without_notes(mut object: Value) -> Value {
+pub fn without_notes(mut object: Value) -> Value {
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return object };
     for section in ["annotations", "labels"] {
         let Some(map) = metadata.get_mut(section).and_then(Value::as_object_mut) else { continue };

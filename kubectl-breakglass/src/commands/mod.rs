@@ -8,6 +8,10 @@ pub mod run;
 pub mod status;
 // What was changed, and is not settled.
 pub mod list;
+// One change in full.
+pub mod show;
+// What is left of it.
+pub mod diff;
 // End a token early, say what is still owed.
 pub mod close;
 // The policy in force.

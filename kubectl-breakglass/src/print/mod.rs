@@ -4,6 +4,8 @@
 pub mod table;
 // -o json, yaml and name.
 pub mod object;
+// What differs between two of them.
+pub mod diff;
 // 3m, 2h5m, 4d.
 pub mod age;
 
@@ -21,23 +23,30 @@ pub struct Io {
     pub stderr: Box<dyn Write>,
     /// Whether a person can read stderr and answer on stdin.
     pub terminal: bool,
+    /// Whether what is written to stdout may be coloured.
+    pub colour: diff::Colour,
 }
 
 impl Io {
     /// The process's own.
     pub fn of_process() -> Self {
         let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        // https://no-color.org: set, and not to nothing.
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let plain = unwanted || !std::io::stdout().is_terminal();
         Self {
             stdin: Box::new(std::io::BufReader::new(std::io::stdin())),
             stdout: Box::new(std::io::stdout()),
             stderr: Box::new(std::io::stderr()),
             terminal,
+            colour: if plain { diff::Colour::Plain } else { diff::Colour::Ansi },
         }
     }
 
     /// What is written to, and what is read from.
     pub fn split(self) -> (Printer, Input) {
-        (Printer { stdout: self.stdout, stderr: self.stderr }, Input { stdin: self.stdin, terminal: self.terminal })
+        let printer = Printer { stdout: self.stdout, stderr: self.stderr, colour: self.colour };
+        (printer, Input { stdin: self.stdin, terminal: self.terminal })
     }
 }
 
@@ -72,6 +81,8 @@ impl Input {
 pub struct Printer {
     stdout: Box<dyn Write>,
     stderr: Box<dyn Write>,
+    /// Whether data may be coloured.
+    pub colour: diff::Colour,
 }
 
 impl Printer {

@@ -21,16 +21,24 @@ pub fn json(printer: &mut Printer, value: &impl Serialize) -> Result<()> {
     printer.bytes(&bytes)
 }
 
-/// Prints a value as YAML, quoted so that YAML 1.1 readers such as kubectl read the same.
+/// Prints a value as YAML.
 ///
 /// # Errors
 /// When stdout is closed or full.
 pub fn yaml(printer: &mut Printer, value: &impl Serialize) -> Result<()> {
+    printer.bytes(yaml_text(value)?.as_bytes())
+}
+
+/// A value as YAML, quoted so that YAML 1.1 readers such as kubectl read the same.
+///
+/// # Errors
+/// None in practice: what is printed is plain data.
+pub fn yaml_text(value: &impl Serialize) -> Result<String> {
     // Folding long strings is right YAML, and unreadable in a diff.
     let options = serde_saphyr::ser_options! { folded_wrap_chars: 1_000_000, compact_list_indent: true };
     let text = serde_saphyr::to_string_with_options(value, options)
         .map_err(|error| CommandError::failed(format!("could not write YAML: {error}")))?;
-    printer.bytes(format!("{}\n", text.trim_end()).as_bytes())
+    Ok(format!("{}\n", text.trim_end()))
 }
 
 /// Prints one object as asked; with `table` and `wide`, `sentence` stands for it.

@@ -1,0 +1,86 @@
+//! An object as it is now, in the form in which a record keeps it.
+
+use breakglass::api::{BreakglassChangeSpec, Operation, Target};
+use breakglass::record::{without_noise, without_notes};
+use kube::api::{Api, ApiResource, DynamicObject};
+use serde_json::Value;
+
+use crate::connect::Connection;
+use crate::error::Result;
+use crate::explain::Doing;
+use crate::in_force::policy_in_force;
+use crate::print::object;
+
+/// What is there now of the object that a change wrote to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Now {
+    /// There is none.
+    Gone,
+    /// The object, or the part of it that was written to.
+    There(Value),
+    /// The same, of another object of that name, which was made since.
+    Another(Value),
+    /// It is there, and its values are none for a terminal: the policy hides them in records, and hashes cannot be compared
+    /// by who has no key.
+    Hidden,
+}
+
+impl Now {
+    /// The object, where there is one that can be told.
+    pub fn object(&self) -> Option<&Value> {
+        match self {
+            Self::There(object) | Self::Another(object) => Some(object),
+            Self::Gone | Self::Hidden => None,
+        }
+    }
+}
+
+/// Looks at the object of a change.
+///
+/// # Errors
+/// When it may not be read, or the cluster does not answer.
+pub async fn now(cluster: &Connection, change: &BreakglassChangeSpec) -> Result<Now> {
+    let api = api(cluster, &change.target);
+    let name = &change.target.name;
+    let doing = Doing::Asking("for the object as it is now");
+    let found = if change.operation == Operation::Scale {
+        let scale = async || match api.get_subresource("scale", name).await {
+            Ok(scale) => Ok(Some(scale)),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        };
+        cluster.ask_again(doing, scale).await?
+    } else {
+        cluster.ask_again(doing, || api.get_opt(name)).await?
+    };
+    let Some(found) = found else { return Ok(Now::Gone) };
+    if is_hidden(cluster, &change.target).await? {
+        return Ok(Now::Hidden);
+    }
+    let another = change.target.uid.is_some() && found.metadata.uid != change.target.uid;
+    let status = change.subresource.as_deref() == Some("status");
+    let object = without_notes(without_noise(object::value(&found)?, status));
+    Ok(if another { Now::Another(object) } else { Now::There(object) })
+}
+
+/// Whether the policy hides values of objects of this kind.
+async fn is_hidden(cluster: &Connection, target: &Target) -> Result<bool> {
+    let rules = policy_in_force(cluster).await?.rules;
+    let group = target.api_version.split_once('/').map_or("", |(group, _)| group);
+    Ok(rules.spec().redact.iter().any(|redaction| redaction.group == group && redaction.kind == target.kind))
+}
+
+fn api(cluster: &Connection, target: &Target) -> Api<DynamicObject> {
+    let (group, version) = target.api_version.split_once('/').unwrap_or(("", &target.api_version));
+    let resource = ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: target.api_version.clone(),
+        kind: target.kind.clone(),
+        plural: target.resource.clone(),
+    };
+    match &target.namespace {
+        Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &resource),
+        None => Api::all_with(cluster.client.clone(), &resource),
+    }
+}

@@ -1,0 +1,131 @@
+//! From what the command line names to records: a change by its name, or all changes of an object.
+
+use std::str::FromStr;
+
+use breakglass::api::ChangePhase;
+
+use crate::ctx::Ctx;
+use crate::discover::dotted;
+use crate::error::{CommandError, Result};
+use crate::ledger::{self, Keep, Record, Which};
+use crate::resolve::{Found, resolve};
+
+/// The names under which kubectl knows a change.
+const CHANGE: [&str; 4] =
+    ["breakglasschange.breakglass.dev", "breakglasschanges.breakglass.dev", "breakglasschange", "bgc"];
+
+/// What the command line names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// A change.
+    Change(String),
+    /// An object, by any word that kubectl takes for its kind.
+    Object {
+        /// The kind.
+        kind: String,
+        /// The name.
+        name: String,
+    },
+}
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let named = match text.split_once('/') {
+            None => Self::Change(text.to_owned()),
+            Some((kind, name)) if CHANGE.contains(&kind.to_lowercase().as_str()) => Self::Change(name.to_owned()),
+            Some((kind, name)) => Self::Object { kind: kind.to_owned(), name: name.to_owned() },
+        };
+        let is_whole = match &named {
+            Self::Change(name) => !name.is_empty(),
+            Self::Object { kind, name } => !kind.is_empty() && !name.is_empty() && !name.contains('/'),
+        };
+        if is_whole { Ok(named) } else { Err("name a change, or KIND/NAME".to_owned()) }
+    }
+}
+
+fn is_settled(record: &Record) -> bool {
+    record.change.status.as_ref().and_then(|status| status.phase) == Some(ChangePhase::Settled)
+}
+
+/// The records that are named, the oldest first; never none.
+///
+/// Of an object: those that are not settled, or, where all are, the last one.
+///
+/// # Errors
+/// When there is no such record, or the cluster does not answer.
+pub async fn pick(ctx: &Ctx<'_>, named: &Named) -> Result<Vec<Record>> {
+    match named {
+        Named::Change(name) => {
+            match ledger::named(&ctx.cluster, name, Keep::Whole).await? {
+                Some(record) => Ok(vec![record]),
+                None => Err(CommandError::failed(format!("there is no change {name:?}"))
+                    .hint("kubectl breakglass list -o wide")),
+            }
+        }
+        Named::Object { kind, name } => of_object(ctx, &resolve(&ctx.cluster, kind).await?, name).await,
+    }
+}
+
+async fn of_object(ctx: &Ctx<'_>, kind: &Found, name: &str) -> Result<Vec<Record>> {
+    let namespace = kind.namespaced.then(|| namespace(ctx));
+    let which = Which { namespaces: namespace.iter().cloned().collect(), settled: true, ..Which::default() };
+    let ledger = ledger::read(&ctx.cluster, &which, Keep::Whole).await?;
+    // It may be the very one.
+    if let Some(failure) = ledger.failures.first() {
+        return Err(CommandError::failed(failure.clone()).hint("kubectl breakglass version"));
+    }
+    let mut records = ledger.records;
+    records.retain(|record| {
+        let target = &record.change.spec.target;
+        let group = target.api_version.split_once('/').map_or("", |(group, _)| group);
+        target.name == name
+            && target.resource == kind.resource.plural
+            && group == kind.resource.group
+            && target.namespace == namespace
+    });
+    records.sort_by(|a, b| (a.change.spec.time, &a.name).cmp(&(b.change.spec.time, &b.name)));
+    let open: Vec<Record> = records.iter().filter(|record| !is_settled(record)).cloned().collect();
+    if !open.is_empty() {
+        return Ok(open);
+    }
+    records.pop().map(|last| vec![last]).ok_or_else(|| {
+        let object = format!("{}/{name}", dotted(&kind.resource.kind.to_lowercase(), &kind.resource.group));
+        let place = namespace.map_or_else(String::new, |namespace| format!(" in {namespace}"));
+        CommandError::failed(format!("no change of {object}{place} is on record"))
+            .hint("kubectl breakglass list -A -o wide --state pending,deferred,accepted,rejected,settled,noted")
+    })
+}
+
+/// The namespace that is meant where an object is named: that of -n, of the kubeconfig's context, or default, as for kubectl.
+fn namespace(ctx: &Ctx<'_>) -> String {
+    let named = ctx.flags.namespaces.first().or(ctx.cluster.namespace.as_ref());
+    named.cloned().unwrap_or_else(|| "default".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_with_a_slash_is_an_object_unless_its_kind_is_a_change() {
+        let change = |name: &str| Ok(Named::Change(name.to_owned()));
+        let object = |kind: &str, name: &str| Ok(Named::Object { kind: kind.to_owned(), name: name.to_owned() });
+        let wrong = || Err("name a change, or KIND/NAME".to_owned());
+        for (text, expected) in [
+            ("inc-1-abc", change("inc-1-abc")),
+            ("bgc/inc-1-abc", change("inc-1-abc")),
+            ("breakglasschange.breakglass.dev/inc-1-abc", change("inc-1-abc")),
+            ("deploy/api", object("deploy", "api")),
+            ("deployments.v1.apps/api", object("deployments.v1.apps", "api")),
+            ("", wrong()),
+            ("/api", wrong()),
+            ("deploy/", wrong()),
+            ("deploy/api/scale", wrong()),
+            ("bgc/", wrong()),
+        ] {
+            assert_eq!(text.parse::<Named>(), expected, "{text}");
+        }
+    }
+}
