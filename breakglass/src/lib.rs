@@ -34,6 +34,8 @@ pub mod patch;
 pub mod record;
 // What became of a write that was let in.
 pub mod fate;
+// What a person decides about it.
+pub mod verdict;
 // What the API server calls us for.
 pub mod register;
 // What a replica of the webhook says of itself.

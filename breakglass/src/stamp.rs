@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::{Operation, Timestamp};
+use crate::api::{ChangePhase, Operation, Timestamp};
 use crate::write::Object;
 
 /// Who wrote.
@@ -40,6 +40,8 @@ pub enum State {
     Noted,
     /// Of a record only: let in, not yet seen in the cluster.
     Admitted,
+    /// Of a record only: to be put back.
+    Rejected,
     /// Of a record only: proven closed.
     Settled,
 }
@@ -53,14 +55,38 @@ impl State {
             Self::Accepted => "accepted",
             Self::Noted => "noted",
             Self::Admitted => "admitted",
+            Self::Rejected => "rejected",
             Self::Settled => "settled",
         }
     }
 
     /// The state that this value of the label says; `None` where it is none of ours.
     pub fn of(value: &str) -> Option<Self> {
-        let all = [Self::Pending, Self::Deferred, Self::Accepted, Self::Noted, Self::Admitted, Self::Settled];
+        let all =
+            [Self::Pending, Self::Deferred, Self::Accepted, Self::Noted, Self::Admitted, Self::Rejected, Self::Settled];
         all.into_iter().find(|state| state.as_str() == value)
+    }
+
+    /// The state of a record in this phase.
+    pub fn of_phase(phase: Option<ChangePhase>) -> Self {
+        match phase {
+            None | Some(ChangePhase::Admitted) => Self::Admitted,
+            Some(ChangePhase::Pending) => Self::Pending,
+            Some(ChangePhase::Accepted) => Self::Accepted,
+            Some(ChangePhase::Rejected) => Self::Rejected,
+            Some(ChangePhase::Deferred) => Self::Deferred,
+            Some(ChangePhase::Settled) => Self::Settled,
+        }
+    }
+
+    /// What the stamp says of a change whose record is in this state; `None` where no stamp may speak of it any more.
+    pub fn on_object(self) -> Option<Self> {
+        match self {
+            Self::Settled => None,
+            // It is there until it is put back.
+            Self::Admitted | Self::Pending | Self::Rejected => Some(Self::Pending),
+            Self::Deferred | Self::Accepted | Self::Noted => Some(self),
+        }
     }
 }
 

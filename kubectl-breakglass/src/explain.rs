@@ -16,6 +16,8 @@ pub enum Doing {
     Opening,
     /// Closing a token.
     Closing,
+    /// Giving a verdict.
+    Deciding,
     /// Reading tokens, records or the policy.
     Reading(&'static str),
 }
@@ -25,7 +27,7 @@ impl Doing {
     pub fn role(self) -> Option<&'static str> {
         match self {
             Self::Asking(_) => None,
-            Self::Opening | Self::Closing => Some("breakglass-opener"),
+            Self::Opening | Self::Closing | Self::Deciding => Some("breakglass-opener"),
             Self::Reading(_) => Some("breakglass-viewer"),
         }
     }
@@ -37,6 +39,7 @@ impl fmt::Display for Doing {
             Self::Asking(what) => write!(f, "asking {what}"),
             Self::Opening => f.write_str("opening a token"),
             Self::Closing => f.write_str("closing a token"),
+            Self::Deciding => f.write_str("giving a verdict"),
             Self::Reading(what) => write!(f, "reading {what}"),
         }
     }

@@ -24,6 +24,8 @@ pub mod tokens;
 pub mod ledger;
 // From what the command line names to records.
 pub mod pick;
+// What is decided about them.
+pub mod verdicts;
 // An object as it is now.
 pub mod live;
 // What is wrong with a policy that nobody has put in force yet.
@@ -182,6 +184,7 @@ async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Resul
         Command::List(args) => commands::list::list(ctx, &args).await,
         Command::Show(args) => commands::show::show(ctx, &args).await,
         Command::Diff(args) => commands::diff::diff(ctx, &args).await,
+        Command::Defer(args) => commands::defer::defer(ctx, &args).await,
         Command::Close(args) => commands::close::close(ctx, &args).await,
         Command::Policy(args) => commands::policy::policy(ctx, &args, subject).await,
         Command::Install(args) => commands::install::install(ctx, &args).await,

@@ -11,7 +11,7 @@ use breakglass::rules::Rules;
 use kube::Resource;
 
 /// The files that `manifests/kustomization.yaml` names, in its order.
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     include_str!("../../manifests/crds/breakglasspolicies.yaml"),
     include_str!("../../manifests/crds/breakglasstokens.yaml"),
     include_str!("../../manifests/crds/breakglasschanges.yaml"),
@@ -23,6 +23,7 @@ const FILES: [&str; 12] = [
     include_str!("../../manifests/webhook/deployment.yaml"),
     include_str!("../../manifests/roles/opener.yaml"),
     include_str!("../../manifests/roles/approver.yaml"),
+    include_str!("../../manifests/roles/decide.yaml"),
     include_str!("../../manifests/roles/viewer.yaml"),
 ];
 

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use breakglass::api::ChangePhase;
+use clap::Args;
 
 use crate::ctx::Ctx;
 use crate::discover::dotted;
@@ -43,6 +44,54 @@ impl FromStr for Named {
         };
         if is_whole { Ok(named) } else { Err("name a change, or KIND/NAME".to_owned()) }
     }
+}
+
+/// The changes that a verdict is about.
+#[derive(Args, Clone, Debug)]
+pub struct Selection {
+    /// Changes, or objects: then each change of theirs that is not settled
+    #[arg(value_name = "CHANGE|KIND/NAME", required_unless_present = "incident")]
+    pub what: Vec<Named>,
+    /// Every change of an incident that is not settled
+    #[arg(long, conflicts_with = "what")]
+    pub incident: Option<String>,
+}
+
+/// The records that a verdict is about, the oldest first; never none, each once, and none that is settled.
+///
+/// # Errors
+/// When one of them is settled, there is none, or the cluster does not answer.
+pub async fn select(ctx: &Ctx<'_>, selection: &Selection) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    if let Some(incident) = &selection.incident {
+        records = of_incident(ctx, incident).await?;
+    }
+    for named in &selection.what {
+        records.extend(pick(ctx, named).await?);
+    }
+    records.sort_by(|a, b| (a.change.spec.time, &a.name).cmp(&(b.change.spec.time, &b.name)));
+    records.dedup_by(|a, b| a.name == b.name);
+    let Some(settled) = records.iter().find(|record| is_settled(record)) else { return Ok(records) };
+    let outcome = settled.change.status.as_ref().and_then(|status| status.outcome);
+    let how = outcome.map_or_else(String::new, |outcome| format!(" ({outcome:?})"));
+    Err(CommandError::failed(format!("{} is settled already{how}: there is nothing to decide", settled.name))
+        .hint(format!("kubectl breakglass show {}", settled.name)))
+}
+
+async fn of_incident(ctx: &Ctx<'_>, incident: &str) -> Result<Vec<Record>> {
+    let which =
+        Which { incident: Some(incident.to_owned()), namespaces: ctx.flags.namespaces.clone(), ..Which::default() };
+    let ledger = ledger::read(&ctx.cluster, &which, Keep::Whole).await?;
+    if let Some(failure) = ledger.failures.first() {
+        return Err(CommandError::failed(failure.clone()).hint("kubectl breakglass version"));
+    }
+    // The label that this was narrowed by may lag behind.
+    let records: Vec<Record> = ledger.records.into_iter().filter(|record| !is_settled(record)).collect();
+    if records.is_empty() {
+        return Err(CommandError::failed(format!("{incident} owes nothing: no change of it waits to be decided"))
+            .hint(format!("kubectl breakglass list --incident {incident} --state settled")));
+    }
+    Ok(records)
 }
 
 fn is_settled(record: &Record) -> bool {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use breakglass::api::Timestamp;
 use breakglass::stamp;
+use breakglass::verdict::due;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -100,6 +101,8 @@ impl Row {
     /// A record as a row.
     pub fn of_record(record: Record) -> Self {
         let spec = record.change.spec;
+        let status = record.change.status.unwrap_or_default();
+        let due = due(&spec, &status);
         let target = spec.target;
         Self {
             incident: Some(spec.incident),
@@ -117,9 +120,9 @@ impl Row {
             },
             operation: Some(spec.operation.as_str().to_owned()),
             manager: spec.manager,
-            state: RowState::of_phase(record.change.status.and_then(|status| status.phase)),
+            state: RowState::of_phase(status.phase),
             token: Some(spec.token),
-            decide_by: Some(spec.decide_by),
+            decide_by: Some(due),
             would_be_refused: None,
             owner: spec.engine_owner,
             change_name: Some(record.name),
@@ -159,6 +162,15 @@ impl Row {
     /// Whether somebody still has to do something about it.
     pub fn is_owed(&self) -> bool {
         !matches!(self.state, RowState::Settled | RowState::Noted)
+    }
+
+    /// Whether somebody had to decide about it by now, and did not; or not again by the date that it was deferred to.
+    pub fn is_overdue(&self, now: DateTime<Utc>) -> bool {
+        let undecided = match self.state {
+            RowState::Admitted | RowState::Pending | RowState::Deferred => true,
+            RowState::Accepted | RowState::Rejected | RowState::Settled | RowState::Noted => false,
+        };
+        undecided && self.decide_by.is_some_and(|date| date.instant() < now)
     }
 
     /// `breakglasschange.breakglass.dev/<name>`, or the object where there is no record.
@@ -359,5 +371,8 @@ mod tests {
         assert_eq!(rows[0].full_name(), "deployment.apps/api");
         assert_eq!(rows[1].full_name(), "breakglasschange.breakglass.dev/c1");
         assert!(rows[1].is_owed() && !rows[0].is_owed());
+        let at = |time: &str| time.parse().unwrap();
+        let (due, late) = (at("2026-11-21T12:00:00Z"), at("2026-11-21T12:00:01Z"));
+        assert!(!rows[1].is_overdue(due) && rows[1].is_overdue(late) && !rows[0].is_overdue(late));
     }
 }

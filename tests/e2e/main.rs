@@ -119,6 +119,8 @@ mod gate_approval;
 mod gate_store;
 // What was done is seen.
 mod seeing;
+// What is decided about it.
+mod verdict;
 // The value of a Secret shows nowhere but in the Secret.
 mod secret;
 // What shows from outside, and who is woken by it.

@@ -17,7 +17,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, STATUS_MANAGER};
 use crate::leader::Leading;
 use crate::parent::{self, Parent, Sight};
 use crate::said::said;
@@ -294,7 +294,8 @@ impl Follower {
     async fn write_status(&self, change: &BreakglassChange, status: Value) -> Result<Option<BreakglassChange>> {
         let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
         let patch = json!({"metadata": {"resourceVersion": change.resource_version()}, "status": status});
-        let written = changes.patch_status(&change.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await;
+        let params = PatchParams { field_manager: Some(STATUS_MANAGER.to_owned()), ..Default::default() };
+        let written = changes.patch_status(&change.name_any(), &params, &Patch::Merge(&patch)).await;
         match written {
             Ok(written) => Ok(Some(written)),
             Err(kube::Error::Api(status)) if status.is_conflict() => Ok(None),

@@ -43,6 +43,8 @@ mod turn;
 mod past;
 // What becomes of a write that was let in.
 mod follow;
+// What a verdict means for the record and the stamp.
+mod decided;
 // The object of a change, as it is now.
 mod target;
 // The stamp of a scale goes onto the scaled object.
@@ -135,6 +137,7 @@ async fn start(config: &Config, log_lines_lost: Counter) -> Result<listen::Serve
     tokio::spawn(debt::tell(cluster.clone(), notices.clone(), leading.clone(), Utc::now));
     let follower = follow::Follower::new(cluster.clone(), Utc::now);
     tokio::spawn(follower.clone().keep(leading.clone()));
+    tokio::spawn(decided::keep(cluster.clone(), leading.clone()));
 
     let named = (config.server_name(), Utc::now as fn() -> DateTime<Utc>);
     let health = health::Health::new(cluster.clone(), registrar.clone(), certificates.clone(), named, stop);

@@ -1,18 +1,24 @@
-//! Writes to our own kinds: a token is filled in and checked, a change is the webhook's alone, a policy must make sense.
+//! Writes to our own kinds: a token is filled in and checked, a change is the webhook's but for its verdict, a policy must make
+//! sense.
 
 use anyhow::{Context, Result};
-use breakglass::api::{BreakglassPolicySpec, BreakglassTokenSpec, BreakglassTokenStatus, GROUP, Timestamp, TokenPhase};
+use breakglass::api::{
+    BreakglassChangeSpec, BreakglassChangeStatus, BreakglassPolicySpec, BreakglassTokenSpec, BreakglassTokenStatus,
+    GROUP, Timestamp, TokenPhase,
+};
 use breakglass::opening::{self, Asked};
 use breakglass::rules::Rules;
+use breakglass::verdict;
 use breakglass::write::{Object, Requester, Resource, Verb, Write};
 use breakglass::writer::{Writer, classify};
+use chrono::{DateTime, Utc};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::{Api, PostParams};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::admit::{Admission, Outcome, Unavailable};
-use crate::review::{Answer, Patch, TokenStep};
+use crate::review::{Answer, OwnStep, Patch};
 use crate::said::said;
 
 const TOKENS: &str = "breakglasstokens";
@@ -29,14 +35,29 @@ pub fn fill(admission: &Admission, write: &Write<'_>) -> Outcome {
     let rules = admission.cluster.rules();
     let mut answer = Answer::allow();
     let status = write.resource.subresource.as_deref() == Some("status");
-    if write.resource.plural == TOKENS {
-        answer.patch = match write.verb {
-            Verb::Create => opened(admission, write, &rules),
-            Verb::Update if status => ended(admission, write),
-            Verb::Update | Verb::Delete | Verb::Connect => Vec::new(),
-        };
+    let writer = classify(write, &rules);
+    answer.patch = match (write.resource.plural.as_str(), write.verb) {
+        (TOKENS, Verb::Create) => opened(admission, write, &rules),
+        (TOKENS, Verb::Update) if status => ended(admission, write),
+        (CHANGES, Verb::Update) if status && writer != Writer::Webhook => decided(admission, write),
+        _ => Vec::new(),
+    };
+    outcome(writer, answer)
+}
+
+/// Who decided and when is what the webhook saw as well.
+fn decided(admission: &Admission, write: &Write<'_>) -> Vec<Patch> {
+    let status = |object: &Option<Object<'_>>| object.as_ref().and_then(status::<BreakglassChangeStatus>);
+    // What cannot be read is refused by the schema.
+    let Some((old, new)) = status(&write.before).zip(status(&write.after)) else { return Vec::new() };
+    match verdict::fill(&old, &new, &write.requester.user, (admission.clock)()) {
+        None => Vec::new(),
+        Some(filled) => vec![
+            OwnStep::set("/status/phase", filled.phase.as_str()),
+            OwnStep::set("/status/by", filled.by),
+            OwnStep::set("/status/at", filled.at),
+        ],
     }
-    outcome(classify(write, &rules), answer)
 }
 
 fn opened(admission: &Admission, write: &Write<'_>, rules: &Rules) -> Vec<Patch> {
@@ -44,22 +65,23 @@ fn opened(admission: &Admission, write: &Write<'_>, rules: &Rules) -> Vec<Patch>
     let Some(asked) = write.after.as_ref().and_then(spec::<Asked>) else { return Vec::new() };
     let filled = opening::fill(&asked, &write.requester.user, rules, (admission.clock)());
     vec![
-        TokenStep::set("/spec/user", filled.user),
-        TokenStep::set("/spec/openedAt", filled.opened_at),
-        TokenStep::set("/spec/expiresAt", filled.expires_at),
+        OwnStep::set("/spec/user", filled.user),
+        OwnStep::set("/spec/openedAt", filled.opened_at),
+        OwnStep::set("/spec/expiresAt", filled.expires_at),
     ]
 }
 
 /// Who ended a token and when is what the webhook saw, not what the client says.
 fn ended(admission: &Admission, write: &Write<'_>) -> Vec<Patch> {
-    let phase = |object: &Option<Object<'_>>| object.as_ref().and_then(status).and_then(|status| status.phase);
+    let status = |object: &Option<Object<'_>>| object.as_ref().and_then(status::<BreakglassTokenStatus>);
+    let phase = |object| status(object).and_then(|status| status.phase);
     let is_end = |phase| matches!(phase, Some(TokenPhase::Closed | TokenPhase::Denied));
     if !is_end(phase(&write.after)) || is_end(phase(&write.before)) {
         return Vec::new();
     }
     vec![
-        TokenStep::set("/status/closedAt", Timestamp::new((admission.clock)())),
-        TokenStep::set("/status/closedBy", &write.requester.user),
+        OwnStep::set("/status/closedAt", Timestamp::new((admission.clock)())),
+        OwnStep::set("/status/closedBy", &write.requester.user),
     ]
 }
 
@@ -74,12 +96,32 @@ pub async fn check(admission: &Admission, write: &Write<'_>) -> Result<Outcome, 
         _ if writer == Writer::Webhook => Answer::allow(),
         POLICIES => check_policy(write),
         TOKENS => check_token(admission, write, &rules).await?,
-        _ => Answer::refuse(
-            "a change is the record of a write: only the webhook makes it, and nobody edits or deletes it. See it with: \
-             kubectl breakglass list",
-        ),
+        _ => check_change(write, &rules, (admission.clock)()),
     };
     Ok(outcome(writer, answer))
+}
+
+/// A person decides about a change, and writes nothing else of it.
+fn check_change(write: &Write<'_>, rules: &Rules, now: DateTime<Utc>) -> Answer {
+    let (Verb::Update, Some("status"), Some(before), Some(after)) =
+        (write.verb, write.resource.subresource.as_deref(), &write.before, &write.after)
+    else {
+        return Answer::refuse(
+            "a change is the record of a write: only the webhook makes it, and nobody edits or deletes it. See it with: \
+             kubectl breakglass list",
+        );
+    };
+    let statuses = status::<BreakglassChangeStatus>(before).zip(status::<BreakglassChangeStatus>(after));
+    let Some((change, (old, new))) = spec::<BreakglassChangeSpec>(before).zip(statuses) else {
+        return Answer::refuse("this change cannot be read");
+    };
+    // An environment that the policy has forgotten leaves its changes to the rules of the cluster.
+    let environment = rules.environment_named(&change.environment).unwrap_or_else(|| rules.cluster_scoped());
+    let asked = verdict::Asked { change: &change, old: &old, new: &new, user: &write.requester.user };
+    match verdict::check(asked, &environment.debt, now) {
+        Ok(()) => Answer::allow(),
+        Err(error) => Answer::refuse(format!("no verdict on {}: {error}", write.object_name())),
+    }
 }
 
 fn check_policy(write: &Write<'_>) -> Answer {
@@ -116,8 +158,10 @@ async fn check_token(admission: &Admission, write: &Write<'_>, rules: &Rules) ->
 /// A person may end a token, and nothing else about its status: the phase is otherwise the webhook's, and nobody can
 /// approve by writing an approval.
 async fn check_end(admission: &Admission, write: &Write<'_>, after: &Object<'_>) -> Result<Answer, Unavailable> {
-    let old = write.before.as_ref().and_then(status).unwrap_or_default();
-    let Some(new) = status(after) else { return Ok(Answer::refuse("this status cannot be read")) };
+    let old: BreakglassTokenStatus = write.before.as_ref().and_then(status).unwrap_or_default();
+    let Some(new) = status::<BreakglassTokenStatus>(after) else {
+        return Ok(Answer::refuse("this status cannot be read"));
+    };
     let name = write.object_name();
     if old == new {
         return Ok(Answer::allow());
@@ -191,11 +235,12 @@ fn spec<T: DeserializeOwned>(object: &Object<'_>) -> Option<T> {
     read_spec(object).ok()
 }
 
-fn status(object: &Object<'_>) -> Option<BreakglassTokenStatus> {
+/// The status of an object; that of one without is its default.
+fn status<T: DeserializeOwned + Default>(object: &Object<'_>) -> Option<T> {
     #[derive(Deserialize)]
-    struct Partial {
+    struct Partial<T> {
         #[serde(default)]
-        status: BreakglassTokenStatus,
+        status: T,
     }
-    serde_json::from_str::<Partial>(object.raw.get()).ok().map(|partial| partial.status)
+    serde_json::from_str::<Partial<T>>(object.raw.get()).ok().map(|partial| partial.status)
 }

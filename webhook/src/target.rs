@@ -21,6 +21,8 @@ pub struct Object {
     pub leaving: bool,
     /// Its annotations.
     pub annotations: std::collections::BTreeMap<String, String>,
+    /// What the label of its stamp says.
+    pub state: Option<String>,
     /// Who scaled it last, as managedFields says.
     pub scaler: Option<String>,
     /// All of it, where that was asked for and can be read.
@@ -74,6 +76,7 @@ pub async fn look(client: &Client, target: &Target, body: bool) -> Result<Option
         version: object.resource_version().unwrap_or_default(),
         leaving: object.metadata.deletion_timestamp.is_some(),
         annotations: object.annotations().clone(),
+        state: object.labels().get(stamp::STATE).cloned(),
         scaler: scaler(object.managed_fields()),
         body: if body { serde_json::to_value(&object).ok() } else { None },
     }))

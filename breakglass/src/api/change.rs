@@ -239,6 +239,20 @@ pub enum ChangePhase {
     Settled,
 }
 
+impl ChangePhase {
+    /// The name as it stands in a status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admitted => "Admitted",
+            Self::Pending => "Pending",
+            Self::Accepted => "Accepted",
+            Self::Rejected => "Rejected",
+            Self::Deferred => "Deferred",
+            Self::Settled => "Settled",
+        }
+    }
+}
+
 /// What a person decides about a change.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 pub enum Verdict {

@@ -17,8 +17,8 @@ pub use change::{
     PatchStep, Target, Verdict,
 };
 pub use policy::{
-    Approval, ApprovalMode, Approvers, BreakglassPolicy, BreakglassPolicySpec, DebtRules, EngineObjects, EngineWriter,
-    Environment, Exemption, Gate, Mode, Proof, Redaction, TokenRules, TrustedWriter, Writers,
+    Approval, ApprovalMode, Approvers, BreakglassPolicy, BreakglassPolicySpec, DebtRules, DecidedBy, EngineObjects,
+    EngineWriter, Environment, Exemption, Gate, Mode, Proof, Redaction, TokenRules, TrustedWriter, Writers,
 };
 pub use time::{Span, SpanError, Timestamp};
 pub use token::{BreakglassToken, BreakglassTokenSpec, BreakglassTokenStatus, GivenApproval, TokenPhase};

@@ -27,6 +27,8 @@ pub const FOLLOWS: &str = "breakglass.dev/follows";
 /// The annotation of a record with a keyed hash over who wrote what: the same for every attempt that the API server, or a
 /// client, makes of one write.
 pub const ATTEMPT: &str = "breakglass.dev/attempt";
+/// The annotation of a record that says until when it is deferred, for who sees its metadata alone.
+pub const UNTIL: &str = "breakglass.dev/until";
 
 /// The most that `before` and `patch` may take together. etcd takes 1.5 MiB in one request, and an object that large is
 /// at best twice in a record; half of it leaves room for both sides and for the API server's own copies.

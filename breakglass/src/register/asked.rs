@@ -251,7 +251,8 @@ mod tests {
             (Update, "clusterroles.rbac.authorization.k8s.io", None, "breakglass-webhook", &[], "stamp home-kinds"),
             (Update, "clusterroles.rbac.authorization.k8s.io", None, "edit", &[], "stamp"),
             (Connect, "nodes/proxy", None, "n1", &[], "node!"),
-            (Create, "breakglasstokens.breakglass.dev", None, "inc-1", &[], "token own!"),
+            (Create, "breakglasstokens.breakglass.dev", None, "inc-1", &[], "own own!"),
+            (Update, "breakglasschanges.breakglass.dev/status", None, "inc-1-abc", &[], "own own!"),
         ] {
             assert_eq!(
                 called(verb, resource, namespace, name, labels),

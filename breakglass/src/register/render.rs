@@ -28,7 +28,8 @@ const EVERYTHING: &str = "*/*";
 /// The mutating webhooks: they stamp. `calls` is whom to call.
 pub fn mutating(rules: &Rules, calls: &WebhookClientConfig) -> Vec<MutatingWebhook> {
     let all = vec![rule(&["*"], &[EVERYTHING], &["CREATE", "UPDATE"], "*")];
-    let own = vec![rule(&[GROUP], &["breakglasstokens", "breakglasstokens/status"], &["CREATE", "UPDATE"], "Cluster")];
+    let filled = ["breakglasstokens", "breakglasstokens/status", "breakglasschanges/status"];
+    let own = vec![rule(&[GROUP], &filled, &["CREATE", "UPDATE"], "Cluster")];
     let webhooks = [
         MutatingWebhook {
             // Node leases come by the thousand and keep nodes alive: not even a condition is evaluated for them.
@@ -42,7 +43,7 @@ pub fn mutating(rules: &Rules, calls: &WebhookClientConfig) -> Vec<MutatingWebho
         },
         MutatingWebhook {
             match_conditions: Some(vec![condition("is-not-ours", conditions::is_not_ours())]),
-            ..stamp("token.breakglass.dev", own, calls)
+            ..stamp("own.breakglass.dev", own, calls)
         },
     ];
     webhooks.map(|webhook| MutatingWebhook { match_conditions: webhook.match_conditions.map(joined), ..webhook }).into()

@@ -1,18 +1,21 @@
 //! Whether somebody had to decide about a change, and did not.
 
+use breakglass::api::Timestamp;
 use chrono::{DateTime, Utc};
 
 use super::{Finding, Level};
 use crate::ledger::{Record, is_owed};
 use crate::print::age;
+use crate::rows::Row;
 
 const CHECK: &str = "debt";
 
 /// What is found.
 pub fn debt(records: &[Record], now: DateTime<Utc>) -> Vec<Finding> {
     let owed: Vec<&Record> = records.iter().filter(|record| is_owed(&record.change)).collect();
-    let late = owed.iter().filter(|record| record.change.spec.decide_by.instant() < now);
-    let oldest = late.clone().map(|record| record.change.spec.decide_by).min();
+    let rows = owed.iter().map(|&record| Row::of_record(record.clone()));
+    let late: Vec<Timestamp> = rows.filter(|row| row.is_overdue(now)).filter_map(|row| row.decide_by).collect();
+    let oldest = late.iter().min();
     let Some(oldest) = oldest else {
         let message = match owed.len() {
             0 => "no change is owed".to_owned(),
@@ -21,13 +24,13 @@ pub fn debt(records: &[Record], now: DateTime<Utc>) -> Vec<Finding> {
         };
         return vec![Finding::new(Level::Ok, CHECK, message)];
     };
-    let number = late.count();
+    let number = late.len();
     let changes = if number == 1 { "1 change is".to_owned() } else { format!("{number} changes are") };
     let message = format!(
         "{changes} overdue, the oldest for {}: nobody decided what becomes of it",
         age::since(oldest.instant(), now)
     );
-    vec![Finding::new(Level::Problem, CHECK, message).hint("kubectl breakglass list -o wide")]
+    vec![Finding::new(Level::Problem, CHECK, message).hint("kubectl breakglass list --overdue -o wide")]
 }
 
 #[cfg(test)]

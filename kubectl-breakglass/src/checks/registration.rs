@@ -18,7 +18,7 @@ const MUTATING: &str = "mutatingwebhookconfiguration";
 const VALIDATING: &str = "validatingwebhookconfiguration";
 
 /// The calls that stamp. They never refuse.
-const STAMPS: [&str; 2] = ["stamp.breakglass.dev", "token.breakglass.dev"];
+const STAMPS: [&str; 2] = ["stamp.breakglass.dev", "own.breakglass.dev"];
 
 /// What is found.
 pub fn registration(

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use breakglass::api::{Mode, Span, Timestamp};
 use breakglass::stamp;
+use chrono::{DateTime, Utc};
 use clap::Args;
 use futures::StreamExt;
 use serde_json::json;
@@ -37,7 +38,7 @@ use crate::would_refuse;
 ///   kubectl breakglass list
 ///   kubectl breakglass list -n prod --incident INC-123 -o wide
 ///   kubectl breakglass list --state pending,deferred --since 24h
-///   kubectl breakglass list --count --exit-code   # in CI: 3 when owed
+///   kubectl breakglass list --overdue --exit-code   # for cron: 3 when there is
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment, visible_alias = "ls")]
 pub struct ListArgs {
@@ -50,6 +51,12 @@ pub struct ListArgs {
     /// Only these states; settled ones are hidden unless asked for
     #[arg(long, value_enum, value_delimiter = ',')]
     pub state: Vec<RowState>,
+    /// Only what somebody had to decide by now, and did not
+    #[arg(long)]
+    pub overdue: bool,
+    /// Only objects that this owns in Git, such as flux-system/prod
+    #[arg(long, value_name = "[NAMESPACE/]NAME")]
+    pub owner: Option<String>,
     /// Only what was written in this time, such as 24h
     #[arg(long, value_name = "TIME")]
     pub since: Option<Span>,
@@ -134,8 +141,8 @@ async fn find(ctx: &Ctx<'_>, args: &ListArgs) -> Result<Found> {
     records.extend(look_up(ctx, unknown_changes(&records, &live.stamped), keep).await);
     let mut rows = join(records, live.stamped);
     confirm_deletes(&ctx.cluster, &mut rows).await;
-    let earliest = args.since.map(|span| Timestamp::new(ctx.now() - span.delta()));
-    rows.retain(|row| is_asked_for(row, args, earliest));
+    let now = ctx.now();
+    rows.retain(|row| is_asked_for(row, args, now));
     // A record that was looked up by name may lie outside of what was asked for.
     let elsewhere = |row: &Row| row.change_name.as_ref().is_some_and(|name| !known.contains(name));
     rows.retain(|row| {
@@ -184,7 +191,8 @@ async fn look_up(ctx: &Ctx<'_>, names: BTreeSet<String>, keep: Keep) -> Vec<Reco
     found.filter_map(|record| async move { record.ok().flatten() }).collect().await
 }
 
-fn is_asked_for(row: &Row, args: &ListArgs, earliest: Option<Timestamp>) -> bool {
+fn is_asked_for(row: &Row, args: &ListArgs, now: DateTime<Utc>) -> bool {
+    let earliest = args.since.map(|span| Timestamp::new(now - span.delta()));
     let state = if args.state.is_empty() { row.state != RowState::Settled } else { args.state.contains(&row.state) };
     state
         && args
@@ -192,7 +200,14 @@ fn is_asked_for(row: &Row, args: &ListArgs, earliest: Option<Timestamp>) -> bool
             .as_ref()
             .is_none_or(|asked| row.incident.as_ref().is_some_and(|incident| incident.eq_ignore_ascii_case(asked)))
         && args.user.as_ref().is_none_or(|user| row.user == *user)
+        && (!args.overdue || row.is_overdue(now))
+        && args.owner.as_ref().is_none_or(|owner| row.owner.as_ref().is_some_and(|found| is_owner(found, owner)))
         && earliest.is_none_or(|earliest| row.time.is_some_and(|time| time >= earliest))
+}
+
+/// Whether what a record calls `Kustomization flux-system/prod` is what somebody asks for: all of it, or its end.
+fn is_owner(found: &str, asked: &str) -> bool {
+    found.strip_suffix(asked).is_some_and(|rest| rest.is_empty() || rest.ends_with([' ', '/']))
 }
 
 fn titles(columns: usize) -> Vec<&'static str> {
@@ -205,7 +220,7 @@ struct View {
     output: Output,
     columns: usize,
     widths: Widths,
-    now: chrono::DateTime<chrono::Utc>,
+    now: DateTime<Utc>,
 }
 
 impl View {
@@ -265,6 +280,8 @@ fn nothing(args: &ListArgs, flags: &GlobalFlags) -> &'static str {
     let narrowed = args.incident.is_some()
         || args.user.is_some()
         || !args.state.is_empty()
+        || args.overdue
+        || args.owner.is_some()
         || args.since.is_some()
         || flags.selector.is_some()
         || (!flags.namespaces.is_empty() && !flags.all_namespaces);
@@ -285,11 +302,28 @@ async fn follow(ctx: &mut Ctx<'_>, args: &ListArgs, view: View, found: Found) ->
     follow
         .run(|row| {
             let now = ctx.now();
-            let earliest = args.since.map(|span| Timestamp::new(now - span.delta()));
-            if is_asked_for(&row, args, earliest) {
+            if is_asked_for(&row, args, now) {
                 return View { now, ..view.clone() }.print(ctx.printer, &row);
             }
             Ok(())
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_named_in_full_or_by_its_end() {
+        for (asked, expected) in [
+            ("Kustomization flux-system/prod", true),
+            ("flux-system/prod", true),
+            ("prod", true),
+            ("rod", false),
+            ("flux-system/staging", false),
+        ] {
+            assert_eq!(is_owner("Kustomization flux-system/prod", asked), expected, "{asked}");
+        }
+    }
 }

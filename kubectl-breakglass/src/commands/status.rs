@@ -2,6 +2,7 @@
 
 use breakglass::api::{BreakglassToken, Timestamp};
 use breakglass::rules::Rules;
+use breakglass::verdict::due;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use kube::ResourceExt;
@@ -94,11 +95,7 @@ pub async fn status(ctx: &mut Ctx<'_>, _args: &StatusArgs) -> Result<Exit> {
     let which = Which { user: Some(user.clone()), ..Which::default() };
     let ledger = ledger::read(&ctx.cluster, &which, Keep::Lines).await?;
     let owed = ledger.records.iter().filter(|record| record.change.spec.user == user && is_owed(&record.change));
-    // A change that was put off has a date of its own.
-    let deadlines = owed.map(|record| {
-        let until = record.change.status.as_ref().and_then(|status| status.until);
-        until.unwrap_or(record.change.spec.decide_by)
-    });
+    let deadlines = owed.map(|record| due(&record.change.spec, &record.change.status.clone().unwrap_or_default()));
     let debt = Debt::of(deadlines, now);
     let summary = Summary { user, tokens: mine, waiting: others, debt };
     match ctx.output() {

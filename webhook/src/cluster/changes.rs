@@ -1,10 +1,10 @@
 //! The ledger in brief: of each change only what its fate and the counts hang on, from its labels and annotations.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use breakglass::api::BreakglassChange;
+use breakglass::api::{BreakglassChange, Timestamp};
 use breakglass::fate::Link;
-use breakglass::record::{ATTEMPT, ENVIRONMENT_LABEL, FOLLOWS, TOKEN_LABEL};
+use breakglass::record::{ATTEMPT, ENVIRONMENT_LABEL, FOLLOWS, TOKEN_LABEL, UNTIL};
 use breakglass::stamp::{self, State};
 use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt;
@@ -17,6 +17,8 @@ struct Known {
     environment: String,
     state: Option<State>,
     made: DateTime<Utc>,
+    /// Until when it is deferred.
+    until: Option<DateTime<Utc>>,
     link: Link,
 }
 
@@ -26,10 +28,20 @@ impl Known {
     }
 }
 
+/// Under which name we write to the status of a change: whatever has another one there is somebody's verdict.
+pub const STATUS_MANAGER: &str = "breakglass-webhook";
+
+fn is_decided(change: &PartialObjectMeta<BreakglassChange>) -> bool {
+    change
+        .managed_fields()
+        .iter()
+        .any(|entry| entry.subresource.as_deref() == Some("status") && entry.manager.as_deref() != Some(STATUS_MANAGER))
+}
+
 /// What is owed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Debt {
-    /// How many changes nobody has decided yet.
+    /// How many changes nobody has decided yet, or not by the date they were deferred to.
     pub changes: usize,
     /// When the oldest of them was made.
     pub oldest: Option<DateTime<Utc>>,
@@ -43,6 +55,8 @@ pub(super) struct Changes {
     by_name: HashMap<String, Known>,
     /// How many changes found an object with the stamp of this one on it.
     followed: HashMap<String, u32>,
+    /// Those that somebody may have decided about since they were looked at last.
+    touched: BTreeSet<String>,
 }
 
 impl Changes {
@@ -57,12 +71,30 @@ impl Changes {
             environment: change.labels().get(ENVIRONMENT_LABEL).cloned().unwrap_or_default(),
             state: change.labels().get(stamp::STATE).and_then(|state| State::of(state)),
             made: made.unwrap_or_default(),
+            until: annotation(UNTIL).and_then(|until| until.parse::<Timestamp>().ok()).map(Timestamp::instant),
             link: Link { follows: annotation(FOLLOWS), attempt: annotation(ATTEMPT) },
         };
+        if known.state != Some(State::Settled) && is_decided(change) {
+            self.touched.insert(name.clone());
+        }
         if let Some(follows) = &known.link.follows {
             *self.followed.entry(follows.clone()).or_default() += 1;
         }
         self.by_name.insert(name, known);
+    }
+
+    /// Hands over, once, those that were written to.
+    pub(super) fn take_touched(&mut self, most: usize) -> Vec<String> {
+        let taken: Vec<String> = self.touched.iter().take(most).cloned().collect();
+        for name in &taken {
+            self.touched.remove(name);
+        }
+        taken
+    }
+
+    /// Has one looked at again.
+    pub(super) fn touch(&mut self, name: &str) {
+        self.touched.insert(name.to_owned());
     }
 
     pub(super) fn remove(&mut self, name: &str) {
@@ -103,12 +135,15 @@ impl Changes {
     pub(super) fn debt(&self, within: impl Fn(&str) -> TimeDelta, now: DateTime<Utc>) -> Debt {
         let mut debt = Debt::default();
         for (name, known) in &self.by_name {
-            if !matches!(known.state, Some(State::Admitted | State::Pending)) {
-                continue;
-            }
+            let is_overdue = match known.state {
+                Some(State::Admitted | State::Pending) => now > known.made + within(&known.environment),
+                // What is deferred is owed again after its date.
+                Some(State::Deferred) if known.until.is_some_and(|until| now > until) => true,
+                _ => continue,
+            };
             debt.changes += 1;
             debt.oldest = Some(debt.oldest.map_or(known.made, |oldest| oldest.min(known.made)));
-            if now > known.made + within(&known.environment) {
+            if is_overdue {
                 debt.overdue.push(name.clone());
             }
         }
@@ -159,6 +194,39 @@ mod tests {
         assert_eq!(debt("2026-11-21T10:00:01Z"), owed(&["a"]));
         assert_eq!(debt("2026-11-21T11:00:01Z"), owed(&["a", "b"]));
         assert_eq!(changes.by_state()["pending"], 1);
+
+        // What is deferred is owed again after its date.
+        let mut deferred = change("e", "deferred", None);
+        deferred.metadata.annotations = Some([(UNTIL.to_owned(), "2026-11-25T12:00:00Z".to_owned())].into());
+        deferred.metadata.creation_timestamp = serde_json::from_value(json!("2026-11-20T12:00:00Z")).unwrap();
+        let mut changes = Changes::default();
+        changes.put(&deferred);
+        let debt = |now| changes.debt(|_| TimeDelta::hours(24), at(now));
+        assert_eq!(debt("2026-11-25T12:00:00Z"), Debt::default());
+        assert_eq!(debt("2026-11-25T12:00:01Z").overdue, ["e"]);
+    }
+
+    #[test]
+    fn what_somebody_decided_about_is_handed_over_once() {
+        let mut changes = Changes::default();
+        for (name, state, manager) in [
+            ("a", "pending", "kubectl-patch"),
+            ("b", "pending", STATUS_MANAGER),
+            ("c", "settled", "breakglass"),
+            ("d", "deferred", "breakglass"),
+            ("e", "admitted", "breakglass"),
+        ] {
+            let mut change = change(name, state, None);
+            let written = json!([{"manager": manager, "operation": "Update", "subresource": "status"}]);
+            change.metadata.managed_fields = serde_json::from_value(written).unwrap();
+            changes.put(&change);
+        }
+        changes.put(&change("f", "pending", None));
+        assert_eq!(changes.take_touched(2), ["a", "d"]);
+        assert_eq!(changes.take_touched(2), ["e"]);
+        assert_eq!(changes.take_touched(2), [] as [&str; 0]);
+        changes.touch("a");
+        assert_eq!(changes.take_touched(2), ["a"]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod lookups;
 mod watches;
 
 use changes::Changes;
-pub use changes::Debt;
+pub use changes::{Debt, STATUS_MANAGER};
 use contact::Contact;
 use lookups::Lookups;
 
@@ -185,6 +185,18 @@ impl Cluster {
     /// The changes that have not been seen in the cluster yet, with the time they were made at.
     pub fn admitted(&self) -> Vec<(String, DateTime<Utc>)> {
         self.changes.read(Changes::admitted)
+    }
+
+    /// Hands over, once, changes that somebody decided about.
+    pub fn take_touched(&self, most: usize) -> Vec<String> {
+        let mut taken = Vec::new();
+        self.changes.write(|changes| taken = changes.take_touched(most));
+        taken
+    }
+
+    /// Has a change handed over again.
+    pub fn touch(&self, name: &str) {
+        self.changes.write(|changes| changes.touch(name));
     }
 
     /// Whether this change has not been seen in the cluster yet, as far as the watch has told.

@@ -226,28 +226,28 @@ pub struct Answer {
     pub audit: BTreeMap<&'static str, String>,
 }
 
-/// A step of a patch: on our keys, or on the fields of a token that the webhook fills in.
+/// A step of a patch: on our keys, or on the fields of our own kinds that the webhook fills in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Patch {
     /// On our keys.
     Stamp(Step),
-    /// On a token.
-    Token(TokenStep),
+    /// On a token or a change.
+    Own(OwnStep),
 }
 
-/// Sets one field of a token.
+/// Sets one field of a token or a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct TokenStep {
+pub struct OwnStep {
     op: &'static str,
     path: &'static str,
     value: String,
 }
 
-impl TokenStep {
+impl OwnStep {
     /// Sets the field at `path`.
     pub fn set(path: &'static str, value: impl ToString) -> Patch {
-        Patch::Token(Self { op: "add", path, value: value.to_string() })
+        Patch::Own(Self { op: "add", path, value: value.to_string() })
     }
 }
 

@@ -99,7 +99,7 @@ fn an_answer_is_what_the_api_server_reads() {
     assert_eq!(refused["response"]["status"], json!({"code": 403, "reason": "Forbidden", "message": "no"}));
     let mut answer = Answer::allow();
     answer.warnings.push("ü".repeat(1_000));
-    answer.patch.push(TokenStep::set("/spec/user", "alice"));
+    answer.patch.push(OwnStep::set("/spec/user", "alice"));
     let allowed: Value = serde_json::from_slice(&answer.write("u-1").unwrap()).unwrap();
     assert_eq!(allowed["response"]["warnings"][0].as_str().unwrap().chars().count(), TEXT_LIMIT);
     let patch = base64::engine::general_purpose::STANDARD.decode(allowed["response"]["patch"].as_str().unwrap());

@@ -311,14 +311,31 @@ pub struct DebtRules {
     /// How soon a change needs a verdict.
     #[serde(default = "defaults::decide_within")]
     pub decide_within: Span,
-    /// How far a verdict may be put off.
+    /// How far a verdict may be put off, from when the change was made.
     #[serde(default = "defaults::max_defer")]
     pub max_defer: Span,
+    /// Who may give the verdict, of those who may write the status of changes.
+    #[serde(default)]
+    pub decided_by: DecidedBy,
+}
+
+/// Who may decide about a change.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum DecidedBy {
+    /// Also who made it.
+    #[default]
+    Anyone,
+    /// Not who made it.
+    AnotherPerson,
 }
 
 impl Default for DebtRules {
     fn default() -> Self {
-        Self { decide_within: defaults::decide_within(), max_defer: defaults::max_defer() }
+        Self {
+            decide_within: defaults::decide_within(),
+            max_defer: defaults::max_defer(),
+            decided_by: DecidedBy::default(),
+        }
     }
 }
 

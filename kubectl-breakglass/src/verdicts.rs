@@ -1,0 +1,88 @@
+//! Verdicts: written to the status of changes, all of them or none.
+
+use breakglass::api::BreakglassChange;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::Value;
+
+use crate::Exit;
+use crate::call::FIELD_MANAGER;
+use crate::connect::Connection;
+use crate::ctx::Ctx;
+use crate::error::{CommandError, Result};
+use crate::explain::Doing;
+use crate::ledger::Record;
+use crate::print::object;
+use crate::rows::Row;
+use crate::tokens::Really;
+
+/// What happens when one of several verdicts is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRefusal {
+    /// None is given: the server is asked about all of them first.
+    Stop,
+    /// The others are given all the same.
+    KeepGoing,
+}
+
+/// Gives the same verdict on each record, and says so with `sentence`: on all of them, or on none.
+///
+/// # Errors
+/// When the server does not take one.
+pub async fn give(
+    ctx: &mut Ctx<'_>,
+    records: &[Record],
+    (status, sentence): (&Value, &str),
+    (really, on_refusal): (Really, OnRefusal),
+) -> Result<Exit> {
+    if on_refusal == OnRefusal::Stop && (really == Really::DryRun || records.len() > 1) {
+        for record in records {
+            write(&ctx.cluster, &record.name, status, Really::DryRun).await.map_err(|error| about(error, record))?;
+        }
+    }
+    let sentence = match really {
+        Really::Yes => sentence.to_owned(),
+        Really::DryRun => format!("{sentence} (server dry run)"),
+    };
+    let mut exit = Exit::Done;
+    for record in records {
+        match write(&ctx.cluster, &record.name, status, really).await {
+            Ok(change) => {
+                let row = Row::of_record(record.clone());
+                let value = object::value(&change)?;
+                let words = format!("{sentence}: {}", place(&row));
+                object::one(ctx.printer, ctx.flags.output(), &value, &row.full_name(), &words)?;
+            }
+            Err(error) if on_refusal == OnRefusal::Stop => return Err(about(error, record)),
+            Err(error) => {
+                ctx.printer.say(&format!("error: {}", about(error, record).message));
+                exit = Exit::Half;
+            }
+        }
+    }
+    Ok(exit)
+}
+
+/// Which object it is about: the name of a change says nothing to a person.
+fn place(row: &Row) -> String {
+    match &row.namespace {
+        Some(namespace) => format!("{} in {namespace}", row.target.short()),
+        None => row.target.short(),
+    }
+}
+
+fn about(error: CommandError, record: &Record) -> CommandError {
+    let row = Row::of_record(record.clone());
+    CommandError { message: format!("{}: {}", place(&row), error.message), ..error }
+}
+
+/// Writes a verdict. The webhook checks who may, and fills in who did and when.
+async fn write(cluster: &Connection, name: &str, status: &Value, really: Really) -> Result<BreakglassChange> {
+    let api = Api::<BreakglassChange>::all(cluster.client.clone());
+    let params = PatchParams {
+        dry_run: really == Really::DryRun,
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let patch = serde_json::json!({"status": status});
+    cluster.ask(Doing::Deciding, api.patch_status(name, &params, &Patch::Merge(&patch))).await
+}
