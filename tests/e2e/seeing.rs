@@ -10,7 +10,7 @@ use crate::LIMIT;
 fn a_change_is_shown_and_compared_with_what_is_there_now() {
     let cluster = Cluster::shared();
     cluster.namespace("prod-shown");
-    cluster.open("alice", "INC-190", "prod-shown");
+    cluster.open("alice", "INC-197", "prod-shown");
     let alice = cluster.kubectl("alice").namespace("prod-shown");
     let plugin = cluster.plugin("alice").namespace("prod-shown");
     cluster.set_scene(&["-n", "prod-shown", "create", "-f", "-"], &config_map("settings", "one"));
@@ -67,7 +67,7 @@ fn a_change_is_shown_and_compared_with_what_is_there_now() {
 fn a_scale_and_a_delete_are_compared_in_their_own_terms() {
     let cluster = Cluster::shared();
     cluster.namespace("prod-compared");
-    cluster.open("alice", "INC-191", "prod-compared");
+    cluster.open("alice", "INC-198", "prod-compared");
     let alice = cluster.kubectl("alice").namespace("prod-compared");
     let plugin = cluster.plugin("alice").namespace("prod-compared");
     let scene = |args: &[&str]| cluster.set_scene(&[&["-n", "prod-compared"], args].concat(), "");
@@ -90,8 +90,8 @@ fn a_scale_and_a_delete_are_compared_in_their_own_terms() {
     assert!(diff.stdout.contains("-kind: Secret\n") && !diff.stdout.contains("canary"), "{diff}");
 
     for (args, status, said) in [
-        (&["diff", "inc-191-nothing"][..], 2, "there is no change"),
-        (&["show", "inc-191-nothing"], 1, "hint: kubectl breakglass list"),
+        (&["diff", "inc-198-nothing"][..], 2, "there is no change"),
+        (&["show", "inc-198-nothing"], 1, "hint: kubectl breakglass list"),
         (&["show", "configmap/nothing"], 1, "no change of configmap/nothing in prod-compared is on record"),
         (&["show", "nothings/a"], 2, "the server has no kind"),
         (&["diff", "a/b/c"], 2, "name a change, or KIND/NAME"),
