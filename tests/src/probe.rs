@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustls::crypto::ring;
@@ -16,12 +17,28 @@ use crate::trust::AnyCertificate;
 /// How long one look may take; a server that is slower is asked again.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// A port of the loopback interface that nobody listens on now.
+/// Ports that the system gives to no connection by itself (net.ipv4.ip_local_port_range begins at 32768): one that is free
+/// now would else belong to somebody's connection by the time that a server wants it.
+const PORTS: std::ops::Range<u16> = 10_000..30_000;
+
+/// A port of the loopback interface that nobody listens on now, and that this process has not given to anybody.
 ///
 /// # Errors
-/// When the system has none left.
+/// When there is none left.
 pub fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Processes that run beside each other begin at different places.
+    let begin = std::process::id().wrapping_mul(331);
+    let mut last = None;
+    for _ in PORTS {
+        let given = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % u32::from(PORTS.end - PORTS.start);
+        let port = PORTS.start + u16::try_from(given).unwrap_or_default();
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into()))
 }
 
 /// Whether `http://127.0.0.1:<port><path>` answers 200.
