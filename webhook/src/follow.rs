@@ -233,8 +233,7 @@ impl Follower {
         let phase = change.status.as_ref().and_then(|status| status.phase);
         if !matches!(phase, None | Some(ChangePhase::Admitted)) {
             // Somebody was faster; the label may still say otherwise.
-            let state = if phase == Some(ChangePhase::Settled) { State::Settled } else { State::Pending };
-            return self.label(&change.name_any(), state).await.map(|()| true);
+            return self.label(&change.name_any(), State::of_phase(phase)).await.map(|()| true);
         }
         match fate {
             Fate::Open => Ok(true),
