@@ -92,7 +92,7 @@ fn one_command_makes_it_work_and_the_next_ones_keep_it_up_to_date() {
     let versions = |kind: &str| system(&cluster).json(&["get", kind, "breakglass-webhook"])["metadata"].clone();
     let before = (versions("service"), versions("clusterrole"));
     let again = check(&cluster, &["install"], 0);
-    check_said(&again, &[&["unchanged: all 22 objects"][..], &WORKS].concat());
+    check_said(&again, &[&["unchanged: all 23 objects"][..], &WORKS].concat());
     assert_eq!(before, (versions("service"), versions("clusterrole")));
 
     // A change needs a token, and says how to come by one.
@@ -200,7 +200,7 @@ fn one_replica_works_and_does_not_keep_its_node() {
     // Past the gate: whoever takes our own pods away needs a token, and this is about the budget.
     cluster.set_scene(&drain, "");
     cluster.wait_rolled_out().unwrap();
-    check_said(&check(&cluster, &["install", "--replicas", "1"], 0), &["unchanged: all 22", "refused: "]);
+    check_said(&check(&cluster, &["install", "--replicas", "1"], 0), &["unchanged: all 23", "refused: "]);
 }
 
 /// whatever was taken away by hand before, an uninstall ends with no lock and says so.
