@@ -53,7 +53,11 @@ pub(crate) fn install(programs: &binaries::Flux, site: &Site<'_>, config: &mut K
     let crds = programs.crds.to_string_lossy();
     admin.try_ok(&["apply", "--server-side", "-f", &crds], "").context("installing Flux' CRDs")?;
     admin.try_ok(&["wait", "--for=condition=Established", "--timeout=60s", "-f", &crds], "")?;
-    admin.try_ok(&["apply", "-f", "-"], OBJECTS).context("installing Flux")?;
+    // A definition is established before every request about it is served: those under way break off when the API server opens
+    // the store of the kind anew (apiextensions-apiserver pkg/apiserver/customresource_handler.go).
+    wait_until("Flux to be installed", Duration::from_secs(60), || {
+        admin.try_ok(&["apply", "-f", "-"], OBJECTS).map_err(|error| format!("{error:#}"))
+    })?;
     let login = |account: &str| bound_token(admin, ("flux-system", account), &format!("{account}-0")).map(Login::Token);
     config.add(FLUX, &login("kustomize-controller")?);
     config.alone(SOURCE, &login("source-controller")?).write(&file_of(&people(site.directory), SOURCE), SOURCE)
