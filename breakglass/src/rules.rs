@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use regex::Regex;
 
-use crate::api::{BreakglassPolicySpec, DebtRules, ENVIRONMENT_LABEL, Environment, Exemption, Gate, Span, TokenRules};
+use crate::api::{
+    BreakglassPolicySpec, DebtRules, ENVIRONMENT_LABEL, Environment, Exemption, Gate, Redaction, Span, TokenRules,
+};
 use crate::glob;
 
 /// The environment that a token for cluster-scoped objects names, where the policy demands one.
@@ -116,6 +118,17 @@ impl Rules {
         }
         let listed = self.spec.environments.iter().find(|environment| environment.name == name);
         listed.or_else(|| Some(&self.engine_objects).filter(|environment| environment.name == name))
+    }
+
+    /// The environment whose rules hold for a record of this one: one that the policy has forgotten leaves its records to the
+    /// rules of the cluster.
+    pub fn environment_of_record(&self, name: &str) -> &Environment {
+        self.environment_named(name).unwrap_or(&self.cluster)
+    }
+
+    /// What the policy hides in records of objects of this kind.
+    pub fn redactions(&self, group: &str, kind: &str) -> Vec<&Redaction> {
+        self.spec.redact.iter().filter(|redaction| redaction.group == group && redaction.kind == kind).collect()
     }
 
     /// The environment of an engine's own object in this namespace; `None` where the namespace's own rules hold.

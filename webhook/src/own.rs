@@ -115,8 +115,7 @@ fn check_change(write: &Write<'_>, rules: &Rules, now: DateTime<Utc>) -> Answer 
     let Some((change, (old, new))) = spec::<BreakglassChangeSpec>(before).zip(statuses) else {
         return Answer::refuse("this change cannot be read");
     };
-    // An environment that the policy has forgotten leaves its changes to the rules of the cluster.
-    let environment = rules.environment_named(&change.environment).unwrap_or_else(|| rules.cluster_scoped());
+    let environment = rules.environment_of_record(&change.environment);
     let asked = verdict::Asked { change: &change, old: &old, new: &new, user: &write.requester.user };
     match verdict::check(asked, &environment.debt, now) {
         Ok(()) => Answer::allow(),

@@ -226,8 +226,7 @@ fn goes(write: &Write<'_>) -> bool {
 fn redactions<'r>(write: &Write<'_>, rules: &'r Rules) -> Vec<&'r Redaction> {
     // Of what is written to, which is not the eviction or the scale.
     let kind = kind_of_target(&write.resource);
-    let here = |redaction: &&Redaction| redaction.group == write.resource.group && redaction.kind == kind;
-    rules.spec().redact.iter().filter(here).collect()
+    rules.redactions(&write.resource.group, &kind)
 }
 
 /// What stands in place of bodies that cannot be kept: enough to recognise them, not to restore them.

@@ -250,9 +250,7 @@ fn leaves(write: &Write<'_>, decision: &Decision<'_>, rules: &Rules, now: DateTi
     if let (Some(token), Some(environment)) = (token, environment) {
         let decide_by = Timestamp::new(now + environment.debt.decide_within.delta());
         left.push(format!("a BreakglassChange of {}, to be decided by {decide_by}", token.spec.incident));
-        let hidden =
-            rules.spec().redact.iter().any(|one| one.kind == write.resource.kind && one.group == write.resource.group);
-        if hidden {
+        if !rules.redactions(&write.resource.group, &write.resource.kind).is_empty() {
             left.push(format!("values of a {} stand in it as keyed hashes", write.resource.kind));
         }
     }

@@ -172,8 +172,7 @@ impl Cluster {
     /// The changes that nobody has decided yet.
     pub fn debt(&self, now: DateTime<Utc>) -> Debt {
         let rules = self.rules();
-        // An environment that the policy has forgotten leaves its changes to the rules of the cluster.
-        let of = |environment: &str| rules.environment_named(environment).unwrap_or_else(|| rules.cluster_scoped());
+        let of = |environment: &str| rules.environment_of_record(environment);
         self.changes.read(|changes| changes.debt(|environment| of(environment).debt.decide_within.delta(), now))
     }
 
