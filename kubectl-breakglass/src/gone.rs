@@ -1,12 +1,12 @@
 //! Whether what was deleted is gone: a delete leaves no object that could carry its stamp.
 
-use breakglass::api::Operation;
+use breakglass::api::{Operation, Target};
 use futures::StreamExt;
-use kube::api::{Api, ApiResource, DynamicObject};
 
 use crate::connect::Connection;
+use crate::live::api;
 use crate::row_state::RowState;
-use crate::rows::{Row, RowTarget};
+use crate::rows::Row;
 use crate::scan::PARALLEL;
 
 /// How many deletes are looked at, the latest first. Beyond, they stay what the ledger says of them.
@@ -27,19 +27,8 @@ pub async fn confirm_deletes(cluster: &Connection, rows: &mut [Row]) {
 }
 
 /// Whether no object of that name is there, or another one in its place.
-async fn is_gone(cluster: &Connection, target: &RowTarget) -> bool {
-    let (group, version) = target.api_version.split_once('/').unwrap_or(("", &target.api_version));
-    let resource = ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version: target.api_version.clone(),
-        kind: target.kind.clone(),
-        plural: target.resource.clone(),
-    };
-    let api: Api<DynamicObject> = match &target.namespace {
-        Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &resource),
-        None => Api::all_with(cluster.client.clone(), &resource),
-    };
+async fn is_gone(cluster: &Connection, target: &Target) -> bool {
+    let api = api(cluster, target);
     match cluster.patiently(|| api.get_metadata_opt(&target.name)).await {
         Some(Ok(Some(found))) => found.metadata.uid.is_some() && found.metadata.uid != target.uid,
         Some(Ok(None)) => true,

@@ -2,7 +2,7 @@
 
 use breakglass::api::{BreakglassChangeSpec, Operation, Target};
 use breakglass::record::{without_noise, without_notes};
-use kube::api::{Api, ApiResource, DynamicObject};
+use kube::api::{Api, DynamicObject};
 use serde_json::Value;
 
 use crate::connect::Connection;
@@ -66,19 +66,12 @@ pub async fn now(cluster: &Connection, change: &BreakglassChangeSpec) -> Result<
 /// Whether the policy hides values of objects of this kind.
 async fn is_hidden(cluster: &Connection, target: &Target) -> Result<bool> {
     let rules = policy_in_force(cluster).await?.rules;
-    let group = target.api_version.split_once('/').map_or("", |(group, _)| group);
-    Ok(rules.spec().redact.iter().any(|redaction| redaction.group == group && redaction.kind == target.kind))
+    Ok(!rules.redactions(target.group(), &target.kind).is_empty())
 }
 
-fn api(cluster: &Connection, target: &Target) -> Api<DynamicObject> {
-    let (group, version) = target.api_version.split_once('/').unwrap_or(("", &target.api_version));
-    let resource = ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version: target.api_version.clone(),
-        kind: target.kind.clone(),
-        plural: target.resource.clone(),
-    };
+/// Where objects like the target are.
+pub fn api(cluster: &Connection, target: &Target) -> Api<DynamicObject> {
+    let resource = target.api_resource();
     match &target.namespace {
         Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &resource),
         None => Api::all_with(cluster.client.clone(), &resource),

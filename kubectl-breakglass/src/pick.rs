@@ -2,13 +2,12 @@
 
 use std::str::FromStr;
 
-use breakglass::api::ChangePhase;
 use clap::Args;
 
 use crate::ctx::Ctx;
 use crate::discover::dotted;
 use crate::error::{CommandError, Result};
-use crate::ledger::{self, Keep, Record, Which};
+use crate::ledger::{self, Keep, Ledger, Record, Which, is_owed};
 use crate::resolve::{Found, resolve};
 
 /// The names under which kubectl knows a change.
@@ -69,9 +68,9 @@ pub async fn select(ctx: &Ctx<'_>, selection: &Selection) -> Result<Vec<Record>>
     for named in &selection.what {
         records.extend(pick(ctx, named).await?);
     }
-    records.sort_by(|a, b| (a.change.spec.time, &a.name).cmp(&(b.change.spec.time, &b.name)));
+    oldest_first(&mut records);
     records.dedup_by(|a, b| a.name == b.name);
-    let Some(settled) = records.iter().find(|record| is_settled(record)) else { return Ok(records) };
+    let Some(settled) = records.iter().find(|record| !is_owed(&record.change)) else { return Ok(records) };
     let outcome = settled.change.status.as_ref().and_then(|status| status.outcome);
     let how = outcome.map_or_else(String::new, |outcome| format!(" ({outcome:?})"));
     Err(CommandError::failed(format!("{} is settled already{how}: there is nothing to decide", settled.name))
@@ -81,12 +80,9 @@ pub async fn select(ctx: &Ctx<'_>, selection: &Selection) -> Result<Vec<Record>>
 async fn of_incident(ctx: &Ctx<'_>, incident: &str) -> Result<Vec<Record>> {
     let which =
         Which { incident: Some(incident.to_owned()), namespaces: ctx.flags.namespaces.clone(), ..Which::default() };
-    let ledger = ledger::read(&ctx.cluster, &which, Keep::Whole).await?;
-    if let Some(failure) = ledger.failures.first() {
-        return Err(CommandError::failed(failure.clone()).hint("kubectl breakglass version"));
-    }
+    let mut records = readable(ledger::read(&ctx.cluster, &which, Keep::Whole).await?)?;
     // The label that this was narrowed by may lag behind.
-    let records: Vec<Record> = ledger.records.into_iter().filter(|record| !is_settled(record)).collect();
+    records.retain(|record| is_owed(&record.change));
     if records.is_empty() {
         return Err(CommandError::failed(format!("{incident} owes nothing: no change of it waits to be decided"))
             .hint(format!("kubectl breakglass list --incident {incident} --state settled")));
@@ -94,8 +90,16 @@ async fn of_incident(ctx: &Ctx<'_>, incident: &str) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-fn is_settled(record: &Record) -> bool {
-    record.change.status.as_ref().and_then(|status| status.phase) == Some(ChangePhase::Settled)
+/// All that were asked for: one that cannot be read may be the very one.
+fn readable(ledger: Ledger) -> Result<Vec<Record>> {
+    match ledger.failures.into_iter().next() {
+        Some(failure) => Err(CommandError::failed(failure).hint("kubectl breakglass version")),
+        None => Ok(ledger.records),
+    }
+}
+
+fn oldest_first(records: &mut [Record]) {
+    records.sort_by(|a, b| (a.change.spec.time, &a.name).cmp(&(b.change.spec.time, &b.name)));
 }
 
 /// The records that are named, the oldest first; never none.
@@ -120,22 +124,16 @@ pub async fn pick(ctx: &Ctx<'_>, named: &Named) -> Result<Vec<Record>> {
 async fn of_object(ctx: &Ctx<'_>, kind: &Found, name: &str) -> Result<Vec<Record>> {
     let namespace = kind.namespaced.then(|| namespace(ctx));
     let which = Which { namespaces: namespace.iter().cloned().collect(), settled: true, ..Which::default() };
-    let ledger = ledger::read(&ctx.cluster, &which, Keep::Whole).await?;
-    // It may be the very one.
-    if let Some(failure) = ledger.failures.first() {
-        return Err(CommandError::failed(failure.clone()).hint("kubectl breakglass version"));
-    }
-    let mut records = ledger.records;
+    let mut records = readable(ledger::read(&ctx.cluster, &which, Keep::Whole).await?)?;
     records.retain(|record| {
         let target = &record.change.spec.target;
-        let group = target.api_version.split_once('/').map_or("", |(group, _)| group);
         target.name == name
             && target.resource == kind.resource.plural
-            && group == kind.resource.group
+            && target.group() == kind.resource.group
             && target.namespace == namespace
     });
-    records.sort_by(|a, b| (a.change.spec.time, &a.name).cmp(&(b.change.spec.time, &b.name)));
-    let open: Vec<Record> = records.iter().filter(|record| !is_settled(record)).cloned().collect();
+    oldest_first(&mut records);
+    let open: Vec<Record> = records.iter().filter(|record| is_owed(&record.change)).cloned().collect();
     if !open.is_empty() {
         return Ok(open);
     }

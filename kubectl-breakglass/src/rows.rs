@@ -2,46 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use breakglass::api::Timestamp;
+use breakglass::api::{Target, Timestamp};
 use breakglass::stamp;
 use breakglass::verdict::due;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::discover::dotted;
 use crate::ledger::Record;
 use crate::print::age;
 use crate::row_state::RowState;
 use crate::scan::Stamped;
-
-/// What was written to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RowTarget {
-    /// Group and version.
-    pub api_version: String,
-    /// The kind.
-    pub kind: String,
-    /// The plural name.
-    pub resource: String,
-    /// The namespace, if it lives in one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// The name.
-    pub name: String,
-    /// The uid, if it is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uid: Option<String>,
-}
-
-impl RowTarget {
-    /// `deployment.apps/api`.
-    pub fn short(&self) -> String {
-        let group = self.api_version.split_once('/').map_or("", |(group, _)| group);
-        format!("{}/{}", dotted(&self.kind.to_lowercase(), group), self.name)
-    }
-}
 
 /// One direct write: a record, or an object with a stamp that no record stands behind.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -62,7 +33,7 @@ pub struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// What was written to.
-    pub target: RowTarget,
+    pub target: Target,
     /// What was done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
@@ -110,14 +81,7 @@ impl Row {
             time: Some(spec.time),
             environment: Some(spec.environment),
             namespace: target.namespace.clone(),
-            target: RowTarget {
-                api_version: target.api_version,
-                kind: target.kind,
-                resource: target.resource,
-                namespace: target.namespace,
-                name: target.name,
-                uid: target.uid,
-            },
+            target,
             operation: Some(spec.operation.as_str().to_owned()),
             manager: spec.manager,
             state: RowState::of_phase(status.phase),
@@ -148,7 +112,7 @@ impl Row {
             owner: None,
             change_name: None,
             change: None,
-            target: RowTarget {
+            target: Target {
                 api_version: object.kind.resource.api_version,
                 kind: object.kind.resource.kind,
                 resource: object.kind.resource.plural,

@@ -49,7 +49,7 @@ pub async fn give(
             Ok(change) => {
                 let row = Row::of_record(record.clone());
                 let value = object::value(&change)?;
-                let words = format!("{sentence}: {}", place(&row));
+                let words = format!("{sentence}: {}", row.target.place());
                 object::one(ctx.printer, ctx.flags.output(), &value, &row.full_name(), &words)?;
             }
             Err(error) if on_refusal == OnRefusal::Stop => return Err(about(error, record)),
@@ -62,17 +62,10 @@ pub async fn give(
     Ok(exit)
 }
 
-/// Which object it is about: the name of a change says nothing to a person.
-fn place(row: &Row) -> String {
-    match &row.namespace {
-        Some(namespace) => format!("{} in {namespace}", row.target.short()),
-        None => row.target.short(),
-    }
-}
-
+/// Says which object it is about: the name of a change says nothing to a person.
 fn about(error: CommandError, record: &Record) -> CommandError {
-    let row = Row::of_record(record.clone());
-    CommandError { message: format!("{}: {}", place(&row), error.message), ..error }
+    let place = record.change.spec.target.place();
+    CommandError { message: format!("{place}: {}", error.message), ..error }
 }
 
 /// Writes a verdict. The webhook checks who may, and fills in who did and when.

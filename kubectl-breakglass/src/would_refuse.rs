@@ -50,12 +50,11 @@ fn is_noted(row: &Row) -> bool {
 /// The same write once more, by somebody without a token.
 fn would_be_refused(row: &Row, rules: &Rules, labels: &Labels, now: DateTime<Utc>) -> bool {
     let target = &row.target;
-    let (group, version) = target.api_version.split_once('/').unwrap_or(("", &target.api_version));
     let mut write = Write {
         verb: Verb::Update,
         resource: Resource {
-            group: group.to_owned(),
-            version: version.to_owned(),
+            group: target.group().to_owned(),
+            version: target.version().to_owned(),
             plural: target.resource.clone(),
             kind: target.kind.clone(),
             subresource: None,

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use breakglass::api::Target;
 use breakglass::stamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
-use kube::api::{Api, ApiResource, DynamicObject};
+use kube::api::{Api, DynamicObject};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 
@@ -38,14 +38,7 @@ impl Object {
 
 /// Where objects like the target are.
 pub fn api(client: &Client, target: &Target) -> Api<DynamicObject> {
-    let (group, version) = target.api_version.split_once('/').unwrap_or(("", &target.api_version));
-    let resource = ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version: target.api_version.clone(),
-        kind: target.kind.clone(),
-        plural: target.resource.clone(),
-    };
+    let resource = target.api_resource();
     match &target.namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
         None => Api::all_with(client.clone(), &resource),

@@ -1,5 +1,6 @@
 //! BreakglassChange: the record of one write let in under a token.
 
+use kube::core::ApiResource;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -114,6 +115,43 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub uid: Option<String>,
+}
+
+impl Target {
+    /// The API group; empty for the core group.
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// The version in the group.
+    pub fn version(&self) -> &str {
+        self.api_version.split_once('/').map_or(&self.api_version, |(_, version)| version)
+    }
+
+    /// Its kind, as a client asks for it.
+    pub fn api_resource(&self) -> ApiResource {
+        ApiResource {
+            group: self.group().to_owned(),
+            version: self.version().to_owned(),
+            api_version: self.api_version.clone(),
+            kind: self.kind.clone(),
+            plural: self.resource.clone(),
+        }
+    }
+
+    /// `deployment.apps/api`.
+    pub fn short(&self) -> String {
+        let dot = if self.group().is_empty() { "" } else { "." };
+        format!("{}{dot}{}/{}", self.kind.to_lowercase(), self.group(), self.name)
+    }
+
+    /// `deployment.apps/api in prod`.
+    pub fn place(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{} in {namespace}", self.short()),
+            None => self.short(),
+        }
+    }
 }
 
 /// What was done to an object, as stamps, records and lists name it.

@@ -13,7 +13,6 @@ use crate::ledger::Record;
 use crate::live::{Now, now};
 use crate::pick::{Named, pick};
 use crate::print::diff::unified;
-use crate::rows::Row;
 
 /// See what a change did, and what is left of it
 ///
@@ -69,7 +68,7 @@ async fn compare(ctx: &mut Ctx<'_>, args: &DiffArgs) -> Result<Exit> {
 async fn together(ctx: &mut Ctx<'_>, first: &Record, last: &Record) -> Result<Exit> {
     let before = States::of(&first.change.spec)?.before;
     let now = live(ctx, last).await?;
-    let title = title(first);
+    let title = first.change.spec.target.place();
     let (was, is) = (format!("{title} before {}", first.name), format!("{title} now"));
     if now == Now::Hidden {
         return one(ctx, last).await;
@@ -82,7 +81,7 @@ async fn together(ctx: &mut Ctx<'_>, first: &Record, last: &Record) -> Result<Ex
 /// From before to after, and from there to now.
 async fn one(ctx: &mut Ctx<'_>, record: &Record) -> Result<Exit> {
     let States { before, after } = States::of(&record.change.spec)?;
-    let (title, name) = (title(record), &record.name);
+    let (title, name) = (record.change.spec.target.place(), &record.name);
     let (was, became) = (format!("{title} before {name}"), format!("{title} after {name}"));
     let colour = ctx.printer.colour;
     let did = unified((&was, before.as_ref()), (&became, after.as_ref()), colour)?;
@@ -101,21 +100,13 @@ async fn one(ctx: &mut Ctx<'_>, record: &Record) -> Result<Exit> {
 async fn live(ctx: &mut Ctx<'_>, record: &Record) -> Result<Now> {
     let found = now(&ctx.cluster, &record.change.spec).await?;
     if matches!(found, Now::Another(_)) {
-        ctx.printer.say(&format!("note: {} was deleted and made anew since", title(record)));
+        ctx.printer.say(&format!("note: {} was deleted and made anew since", record.change.spec.target.place()));
     }
     Ok(found)
 }
 
 fn exit(same: bool) -> Exit {
     if same { Exit::Done } else { Exit::Half }
-}
-
-fn title(record: &Record) -> String {
-    let row = Row::of_record(record.clone());
-    match &row.namespace {
-        Some(namespace) => format!("{} in {namespace}", row.target.short()),
-        None => row.target.short(),
-    }
 }
 
 /// The two sides of a change.

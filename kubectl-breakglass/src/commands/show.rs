@@ -78,15 +78,13 @@ pub async fn show(ctx: &mut Ctx<'_>, args: &ShowArgs) -> Result<Exit> {
 fn describe(record: &Record, now: DateTime<Utc>) -> Vec<String> {
     let spec = &record.change.spec;
     let status = record.change.status.clone().unwrap_or_default();
-    let row = Row::of_record(record.clone());
     let written = spec.time.instant();
     let subresource = spec.subresource.as_ref().map_or_else(String::new, |name| format!(", subresource {name}"));
-    let place = spec.target.namespace.as_ref().map_or_else(String::new, |namespace| format!(" in {namespace}"));
     let through = spec.manager.as_ref().map_or_else(String::new, |manager| format!(" through {manager}"));
     let mut fields = vec![
         ("Change", record.name.clone()),
         ("Incident", format!("{}, token {}", spec.incident, spec.token)),
-        ("Object", format!("{}{place}{subresource}", row.target.short())),
+        ("Object", format!("{}{subresource}", spec.target.place())),
         ("Environment", spec.environment.clone()),
         ("Operation", format!("{} by {}{through}", spec.operation.as_str(), spec.user)),
         ("Written", format!("{}, {} ago", spec.time, age::since(written, now))),
