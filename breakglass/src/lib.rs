@@ -34,6 +34,12 @@ pub mod patch;
 pub mod record;
 // What became of a write that was let in.
 pub mod fate;
+// What is left of a change in its object.
+pub mod remains;
+// The way back from a change.
+pub mod put_back;
+// How a change has ended.
+pub mod outcome;
 // What a person decides about it.
 pub mod verdict;
 // What the API server calls us for.

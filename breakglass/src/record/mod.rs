@@ -168,14 +168,32 @@ fn steps_of_others(before: Option<&Value>, patch: &[PatchStep]) -> Vec<PatchStep
 /// An object without our keys, and without annotations that say how it was written and not what it is.
 pub fn without_notes(mut object: Value) -> Value {
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return object };
+    drop_keys(metadata, |key| key.starts_with(OURS) || NOTES.contains(&key));
+    object
+}
+
+/// Drops annotations and labels, and what holds them where none is left.
+fn drop_keys(metadata: &mut Map<String, Value>, is_dropped: impl Fn(&str) -> bool) {
     for section in ["annotations", "labels"] {
         let Some(map) = metadata.get_mut(section).and_then(Value::as_object_mut) else { continue };
-        map.retain(|key, _| !key.starts_with(OURS) && !NOTES.contains(&key.as_str()));
+        map.retain(|key, _| !is_dropped(key));
         if map.is_empty() {
             metadata.remove(section);
         }
     }
+}
+
+/// An object without our keys.
+pub fn without_stamp(mut object: Value) -> Value {
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return object };
+    drop_keys(metadata, |key| key.starts_with(OURS));
     object
+}
+
+/// Whether this field says how an object was written, and not what it is.
+pub fn is_note(pointer: &str) -> bool {
+    let key = pointer.strip_prefix("/metadata/annotations/").map(|key| key.replace("~1", "/"));
+    key.is_some_and(|key| NOTES.contains(&key.as_str()))
 }
 
 /// The kind of the object that a write goes to. A write to a subresource carries another kind (Scale, Eviction, …); of our
@@ -259,6 +277,17 @@ fn body(object: &Object<'_>, redactions: &[&Redaction], key: &Key, status: bool)
         }
     }
     Some(value)
+}
+
+/// An object as the API server has it, as a record would keep it; `None` where it is nested deeper than can be kept.
+pub fn as_recorded(
+    object: &Object<'_>,
+    kind: (&str, &str),
+    (rules, key): (&Rules, &Key),
+    status: bool,
+) -> Option<Value> {
+    let (group, kind) = kind;
+    body(object, &rules.redactions(group, kind), key, status)
 }
 
 /// How deep a JSON text is nested.

@@ -1,0 +1,251 @@
+//! Outcome: how a change has ended, as its object shows; or that it has not.
+//!
+//! Nothing ends because somebody says so, and nothing because a later change stands over it: as long as that one may be put
+//! back, what it would be put back to is owed for.
+
+use serde_json::Value;
+
+use crate::api::{BreakglassChangeSpec, Operation, Outcome, Verdict};
+use crate::diff::patched;
+use crate::put_back::{is_controlled, is_put_back};
+use crate::record::without_notes;
+use crate::remains::{Field, Left, Remains};
+
+/// What is seen of the object of a change.
+#[derive(Clone, Copy)]
+pub struct Seen<'s> {
+    /// The object as it is now, in the form of a record, and its uid.
+    pub now: Option<(&'s str, &'s Value)>,
+    /// Whether a GitOps engine has applied the field at this pointer, with the value that it has; of the whole object, whether
+    /// an engine applies it at all.
+    pub applied: &'s dyn Fn(&str) -> bool,
+    /// Whether a change that is not settled took the object away.
+    pub taken_away: bool,
+    /// Whether the engine still means to apply the object.
+    pub in_inventory: bool,
+}
+
+impl Seen<'_> {
+    fn is_gone(&self, change: &BreakglassChangeSpec) -> bool {
+        self.now.is_none_or(|(uid, _)| change.target.uid.as_deref().is_some_and(|target| target != uid))
+    }
+}
+
+/// How the change has ended, if it has.
+pub fn outcome(change: &BreakglassChangeSpec, verdict: Option<Verdict>, seen: &Seen<'_>) -> Option<Outcome> {
+    if verdict == Some(Verdict::Rejected) && is_put_back(change, seen.now) {
+        return Some(Outcome::PutBack);
+    }
+    let made_below = change.before.is_none() && change.subresource.is_some();
+    match change.operation {
+        Operation::Delete | Operation::Evict => of_delete(change, verdict, seen),
+        // What was done in it went with it.
+        Operation::Exec => seen.is_gone(change).then_some(Outcome::Gone),
+        Operation::Create if made_below => seen.is_gone(change).then_some(Outcome::Gone),
+        Operation::Create => of_create(change, seen),
+        Operation::Update | Operation::Scale => of_update(change, seen),
+    }
+}
+
+fn of_delete(change: &BreakglassChangeSpec, verdict: Option<Verdict>, seen: &Seen<'_>) -> Option<Outcome> {
+    let before = change.before.as_ref()?;
+    if !seen.is_gone(change) {
+        return None;
+    }
+    let is_decided = matches!(verdict, Some(Verdict::Accepted | Verdict::Rejected));
+    // Git knows nothing of what a controller makes, and makes again.
+    if is_controlled(before) {
+        return is_decided.then_some(Outcome::Gone);
+    }
+    let Some((_, now)) = seen.now else {
+        return match verdict {
+            Some(Verdict::Accepted) if change.engine_owner.is_none() => Some(Outcome::Gone),
+            Some(Verdict::Accepted) if !seen.in_inventory => Some(Outcome::InGit),
+            Some(Verdict::Accepted | Verdict::Rejected | Verdict::Deferred) | None => None,
+        };
+    };
+    if (seen.applied)("") {
+        return Some(Outcome::UndoneByEngine);
+    }
+    let same = !change.truncated && without_notes(before.clone()) == without_notes(now.clone());
+    Some(if same { Outcome::Undone } else { Outcome::Superseded })
+}
+
+fn of_create(change: &BreakglassChangeSpec, seen: &Seen<'_>) -> Option<Outcome> {
+    let Some((_, now)) = seen.now.filter(|_| !seen.is_gone(change)) else {
+        return (!seen.taken_away).then_some(Outcome::Gone);
+    };
+    if change.truncated {
+        return None;
+    }
+    let after = without_notes(patched(None, &change.patch)?);
+    let remains = Remains::of(&Value::Object(serde_json::Map::new()), &after, &without_notes(now.clone()));
+    let applied = |left: Left| remains.that_are(left).any(|field| is_body(field) && (seen.applied)(&field.pointer));
+    if applied(Left::Other) {
+        return Some(Outcome::Superseded);
+    }
+    applied(Left::There).then_some(Outcome::InGit)
+}
+
+/// Whether a field says what the object is, and not how it is called.
+fn is_body(field: &Field) -> bool {
+    !field.name.starts_with("/metadata") && field.name != "/kind" && field.name != "/apiVersion"
+}
+
+fn of_update(change: &BreakglassChangeSpec, seen: &Seen<'_>) -> Option<Outcome> {
+    let Some((_, now)) = seen.now else { return (!seen.taken_away).then_some(Outcome::Gone) };
+    if change.truncated {
+        return None;
+    }
+    let before = without_notes(change.before.clone()?);
+    let after = without_notes(patched(change.before.as_ref(), &change.patch)?);
+    let now = without_notes(now.clone());
+    let remains = Remains::of(&before, &after, &now);
+    let fields = |left: Left| -> Vec<&Field> { remains.that_are(left).collect() };
+    let (back, there, other) = (fields(Left::Back), fields(Left::There), fields(Left::Other));
+    let is_there = |field: &&&Field| now.pointer(&field.pointer).is_some();
+    let applied = |field: &&Field| (seen.applied)(&field.pointer);
+    match (&back[..], &there[..], &other[..]) {
+        ([], [], []) => None,
+        ([_, ..], [], []) => {
+            // A field that is away is nobody's.
+            let mut present = back.iter().filter(is_there).peekable();
+            let by_engine = if present.peek().is_some() { present.any(applied) } else { (seen.applied)("") };
+            Some(if by_engine { Outcome::UndoneByEngine } else { Outcome::Undone })
+        }
+        ([], [_, ..], []) => {
+            let mut present = there.iter().filter(is_there).peekable();
+            (present.peek().is_some() && present.all(applied)).then_some(Outcome::InGit)
+        }
+        (_, [], [_, ..]) => other.iter().all(applied).then_some(Outcome::Superseded),
+        (_, [_, ..], _) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diff::patch_between;
+    use serde_json::json;
+
+    fn change(operation: &str, before: Value, after: Value) -> BreakglassChangeSpec {
+        let option = |value: &Value| (!value.is_null()).then(|| value.clone());
+        let patch = patch_between(option(&before).as_ref(), option(&after).as_ref());
+        serde_json::from_value(json!({"token": "t", "incident": "INC-1", "user": "alice@example.com",
+            "time": "2026-11-20T12:00:00Z", "environment": "prod", "operation": operation,
+            "target": {"apiVersion": "apps/v1", "kind": "Deployment", "resource": "deployments", "name": "api",
+                "uid": "u"},
+            "before": before, "patch": patch, "decideBy": "2026-11-21T12:00:00Z"}))
+        .unwrap()
+    }
+
+    fn object(replicas: i64, image: &str) -> Value {
+        json!({"metadata": {"name": "api"}, "spec": {"replicas": replicas, "image": image}})
+    }
+
+    /// What is said of a change whose object is `now`, where an engine applied what `applied` lists.
+    #[track_caller]
+    fn check(
+        change: &BreakglassChangeSpec,
+        verdict: Option<Verdict>,
+        (now, applied): (Option<(&str, Value)>, &[&str]),
+        expected: Option<Outcome>,
+    ) {
+        let applies = |pointer: &str| applied.contains(&pointer);
+        let now = now.as_ref().map(|(uid, now)| (*uid, now));
+        let seen = Seen { now, applied: &applies, taken_away: false, in_inventory: true };
+        assert_eq!(outcome(change, verdict, &seen), expected, "{verdict:?} {now:?} {applied:?}");
+    }
+
+    #[test]
+    fn an_update_ends_when_the_engine_has_written_its_fields() {
+        let update = change("Update", object(1, "a"), object(3, "b"));
+        let both = ["/spec/replicas", "/spec/image", ""];
+        let live = |replicas, image| Some(("u", object(replicas, image)));
+        for (now, applied, expected) in [
+            (live(3, "b"), &[][..], None),
+            (live(3, "b"), &["/spec/replicas", ""], None),
+            (live(3, "b"), &both, Some(Outcome::InGit)),
+            (live(1, "a"), &both, Some(Outcome::UndoneByEngine)),
+            (live(1, "a"), &[], Some(Outcome::Undone)),
+            (live(1, "b"), &both, None),
+            (live(4, "c"), &both, Some(Outcome::Superseded)),
+            (live(4, "c"), &["/spec/image", ""], None),
+            (live(4, "a"), &["/spec/replicas"], Some(Outcome::Superseded)),
+            (live(4, "b"), &both, None),
+            (None, &[], Some(Outcome::Gone)),
+        ] {
+            check(&update, None, (now, applied), expected);
+        }
+        check(&update, Some(Verdict::Rejected), (live(1, "a"), &both), Some(Outcome::PutBack));
+    }
+
+    #[test]
+    fn an_update_of_what_a_pending_delete_took_away_is_owed() {
+        let update = change("Update", object(1, "a"), object(3, "b"));
+        let seen = Seen { now: None, applied: &|_| false, taken_away: true, in_inventory: false };
+        assert_eq!(outcome(&update, None, &seen), None);
+    }
+
+    #[test]
+    fn a_field_that_came_with_the_change_is_back_when_it_is_away() {
+        let added = change("Update", json!({"spec": {}}), json!({"spec": {"paused": true}}));
+        check(&added, None, (Some(("u", json!({"spec": {}}))), &[""]), Some(Outcome::UndoneByEngine));
+        check(&added, None, (Some(("u", json!({"spec": {}}))), &[]), Some(Outcome::Undone));
+        // That it is away is no proof that Git says so.
+        let removed = change("Update", json!({"spec": {"paused": true}}), json!({"spec": {}}));
+        check(&removed, Some(Verdict::Accepted), (Some(("u", json!({"spec": {}}))), &[""]), None);
+    }
+
+    #[test]
+    fn a_create_ends_when_the_engine_applies_the_object_or_it_is_gone() {
+        let create = change("Create", json!(null), object(1, "a"));
+        let live = |replicas| Some(("u", object(replicas, "a")));
+        for (verdict, now, applied, expected) in [
+            (None, live(1), &[][..], None),
+            (None, live(1), &["/spec/image"], Some(Outcome::InGit)),
+            (None, live(1), &["/metadata/name"], None),
+            (None, live(2), &["/spec/replicas"], Some(Outcome::Superseded)),
+            (None, None, &[], Some(Outcome::Gone)),
+            (None, Some(("v", object(1, "a"))), &[], Some(Outcome::Gone)),
+            (Some(Verdict::Rejected), None, &[], Some(Outcome::PutBack)),
+        ] {
+            check(&create, verdict, (now, applied), expected);
+        }
+    }
+
+    #[test]
+    fn a_delete_ends_when_the_object_is_there_again_or_git_has_none() {
+        let mut delete = change("Delete", object(1, "a"), json!(null));
+        let again = || Some(("v", object(1, "a")));
+        let accepted = Some(Verdict::Accepted);
+        for (verdict, now, applied, expected) in [
+            (None, None, &[][..], None),
+            (None, Some(("u", object(1, "a"))), &[], None),
+            (None, again(), &[""], Some(Outcome::UndoneByEngine)),
+            (None, again(), &[], Some(Outcome::Undone)),
+            (None, Some(("v", object(2, "a"))), &[], Some(Outcome::Superseded)),
+            (Some(Verdict::Rejected), again(), &[], Some(Outcome::PutBack)),
+            (accepted, None, &[], Some(Outcome::Gone)),
+        ] {
+            check(&delete, verdict, (now, applied), expected);
+        }
+        // An engine that still means to apply it will make it again.
+        delete.engine_owner = Some("Kustomization flux-system/prod".to_owned());
+        check(&delete, accepted, (None, &[]), None);
+        let seen = Seen { now: None, applied: &|_| false, taken_away: true, in_inventory: false };
+        assert_eq!(outcome(&delete, accepted, &seen), Some(Outcome::InGit));
+    }
+
+    #[test]
+    fn what_was_done_in_a_pod_ends_with_it() {
+        let mut exec = change("Exec", json!(null), json!({"command": ["sh"]}));
+        exec.subresource = Some("exec".to_owned());
+        check(&exec, None, (Some(("u", object(1, "a"))), &[]), None);
+        check(&exec, None, (Some(("v", object(1, "a"))), &[]), Some(Outcome::Gone));
+        let owners = json!([{"kind": "ReplicaSet", "name": "api-1", "controller": true}]);
+        let evict = change("Evict", json!({"metadata": {"name": "api", "ownerReferences": owners}}), json!(null));
+        check(&evict, None, (None, &[]), None);
+        check(&evict, Some(Verdict::Accepted), (None, &[]), Some(Outcome::Gone));
+    }
+}

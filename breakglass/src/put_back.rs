@@ -1,0 +1,365 @@
+//! The way back from a change: what its object would be without it, or why there is no way back.
+
+use serde_json::Value;
+
+use crate::api::{BreakglassChangeSpec, Operation};
+use crate::diff::patched;
+use crate::record::{is_note, without_noise, without_notes, without_stamp};
+use crate::remains::{Field, Left, Remains};
+
+/// What the values of a record are good for.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'r> {
+    /// All of them are what was there.
+    Plain,
+    /// Below these paths of the object stand hashes: enough to recognise a value, not to write it.
+    Hashed(&'r [String]),
+}
+
+/// Why a change cannot be put back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// The record has no bodies.
+    #[error("the object was too large for the record, which holds hashes in its place")]
+    Truncated,
+    /// The record does not fit itself, or this version cannot read it.
+    #[error("the patch of the record does not fit what it says was there before")]
+    Misfit,
+    /// The record has no values.
+    #[error("the policy hides the values of {}, and the record holds hashes in their place", .0.join(", "))]
+    Hidden(Vec<String>),
+    /// Somebody has written to the same fields since.
+    #[error("{} was written to again since", .0.join(", "))]
+    WrittenSince(Vec<String>),
+    /// There is no object to put it back in.
+    #[error("the object is gone")]
+    Gone,
+    /// What was deleted is still on its way out.
+    #[error("the object is still being deleted: a finalizer holds it")]
+    Leaving,
+    /// Another object took the name of the one that was deleted.
+    #[error("another object of that name was made since, and differs in {}", .0.join(", "))]
+    MadeAnew(Vec<String>),
+    /// What was done is not on record.
+    #[error("what is done inside a container, or over a connection, is not on record")]
+    Unseen,
+    /// A credential was given out.
+    #[error("a credential that was given out cannot be taken back")]
+    GivenOut,
+    /// A pod is on a node.
+    #[error("a pod does not leave the node that it was bound to")]
+    Bound,
+    /// A container was put into a pod.
+    #[error("the API server takes no ephemeral container out of a pod again")]
+    Ephemeral,
+}
+
+impl Obstacle {
+    /// Whether the object has to go for the change to be over.
+    pub fn is_in_object(&self) -> bool {
+        match self {
+            Self::Unseen | Self::Bound | Self::Ephemeral => true,
+            Self::Truncated
+            | Self::Misfit
+            | Self::Hidden(_)
+            | Self::WrittenSince(_)
+            | Self::Gone
+            | Self::Leaving
+            | Self::MadeAnew(_)
+            | Self::GivenOut => false,
+        }
+    }
+}
+
+/// What the object is to be, if it is to be at all, so that the change is undone and nothing else is.
+///
+/// `now` is the object as the API server has it, or the part of it that was written to; our own keys in it are left as they are.
+///
+/// # Errors
+/// Why there is no way back.
+pub fn put_back(
+    change: &BreakglassChangeSpec,
+    values: Values<'_>,
+    now: Option<&Value>,
+) -> Result<Option<Value>, Obstacle> {
+    if let Some(obstacle) = without_way_back(change) {
+        return Err(obstacle);
+    }
+    if change.operation == Operation::Create {
+        return Ok(now.filter(|now| !is_that(change, now)).cloned());
+    }
+    if change.truncated {
+        return Err(Obstacle::Truncated);
+    }
+    let before = change.before.as_ref().ok_or(Obstacle::Misfit)?;
+    if matches!(change.operation, Operation::Delete | Operation::Evict) {
+        return revived(change, before, values, now);
+    }
+    let after = patched(Some(before), &change.patch).ok_or(Obstacle::Misfit)?;
+    let now = now.ok_or(Obstacle::Gone)?;
+    let remains = match values {
+        Values::Plain => Remains::of(&without_stamp(before.clone()), &without_stamp(after), now),
+        // The notes hold a copy of the values, hashed as well.
+        Values::Hashed(paths) => {
+            let remains = Remains::of(&without_notes(before.clone()), &without_notes(after), now);
+            let hidden = remains.fields.iter().filter(|field| is_below(&field.name, paths));
+            not_empty(names(hidden), Obstacle::Hidden)?;
+            remains
+        }
+    };
+    let others = remains.that_are(Left::Other).filter(|field| !is_note(&field.name));
+    not_empty(names(others), Obstacle::WrittenSince)?;
+    Ok(Some(remains.without))
+}
+
+/// The same of several changes of one object, the latest first.
+///
+/// # Errors
+/// The first that stands in the way, with the place of its change.
+pub fn put_all_back(
+    changes: &[&BreakglassChangeSpec],
+    values: Values<'_>,
+    now: Option<&Value>,
+) -> Result<Option<Value>, (usize, Obstacle)> {
+    let mut state = now.cloned();
+    for (place, change) in changes.iter().enumerate() {
+        state = put_back(change, values, state.as_ref()).map_err(|obstacle| (place, obstacle))?;
+    }
+    Ok(state)
+}
+
+/// Whether nothing is left of a change in its object as it is `now`, in the form of a record, and under this uid.
+pub fn is_put_back(change: &BreakglassChangeSpec, now: Option<(&str, &Value)>) -> bool {
+    let Some(before) = change.before.as_ref() else {
+        return change.operation == Operation::Create
+            && change.subresource.is_none()
+            && now.is_none_or(|(uid, _)| change.target.uid.as_deref().is_some_and(|created| created != uid));
+    };
+    let Some((_, now)) = now.filter(|_| !change.truncated && change.operation != Operation::Exec) else { return false };
+    let (before, now) = (without_notes(before.clone()), without_notes(now.clone()));
+    if matches!(change.operation, Operation::Delete | Operation::Evict) {
+        return before == now;
+    }
+    let after = patched(change.before.as_ref(), &change.patch).map(without_notes);
+    after.is_some_and(|after| before != after && Remains::of(&before, &after, &now).is_back())
+}
+
+/// Whether `way` is the write that put `changes` back, the latest first: it made of its object what taking them out makes.
+pub fn is_the_way_back(way: &BreakglassChangeSpec, changes: &[&BreakglassChangeSpec]) -> bool {
+    let of_the_same = |change: &&BreakglassChangeSpec| {
+        let (a, b) = (&change.target, &way.target);
+        (a.group(), &a.kind, &a.namespace, &a.name) == (b.group(), &b.kind, &b.namespace, &b.name)
+            && (change.subresource == way.subresource || way.operation == Operation::Delete)
+    };
+    if way.truncated || changes.is_empty() || !changes.iter().all(of_the_same) {
+        return false;
+    }
+    let Some(after) = patched(way.before.as_ref(), &way.patch) else { return false };
+    let after = (!after.is_null()).then(|| without_notes(after));
+    // A record has no uid in its body: what it deletes is told by its target.
+    let mut before = way.before.clone();
+    if let (Some(before), Some(uid)) = (before.as_mut(), &way.target.uid) {
+        before["metadata"]["uid"] = uid.as_str().into();
+    }
+    match put_all_back(changes, Values::Plain, before.as_ref()) {
+        Ok(back) => back.map(|back| without_notes(without_noise(back, true))) == after && way.before != after,
+        Err(_) => false,
+    }
+}
+
+/// Why nothing that could be written would undo it.
+fn without_way_back(change: &BreakglassChangeSpec) -> Option<Obstacle> {
+    if change.operation == Operation::Exec {
+        return Some(Obstacle::Unseen);
+    }
+    match change.subresource.as_deref() {
+        Some("binding") => Some(Obstacle::Bound),
+        Some("ephemeralcontainers") => Some(Obstacle::Ephemeral),
+        Some(_) if change.operation == Operation::Create => Some(Obstacle::GivenOut),
+        _ => None,
+    }
+}
+
+/// Whether this is the object that the change made.
+fn is_that(change: &BreakglassChangeSpec, now: &Value) -> bool {
+    let uid = now.pointer("/metadata/uid").and_then(Value::as_str);
+    change.target.uid.is_none() || uid == change.target.uid.as_deref()
+}
+
+/// What was deleted, as it was.
+fn revived(
+    change: &BreakglassChangeSpec,
+    before: &Value,
+    values: Values<'_>,
+    now: Option<&Value>,
+) -> Result<Option<Value>, Obstacle> {
+    // Its controller has made another in its place.
+    if is_controlled(before) {
+        return Ok(now.cloned());
+    }
+    let Some(now) = now else {
+        return match values {
+            Values::Plain => Ok(Some(without_stamp(before.clone()))),
+            Values::Hashed(paths) => Err(Obstacle::Hidden(paths.to_vec())),
+        };
+    };
+    if now.pointer("/metadata/deletionTimestamp").is_some() && is_that(change, now) {
+        return Err(Obstacle::Leaving);
+    }
+    let there = without_notes(without_noise(now.clone(), false));
+    let remains = Remains::of(&without_notes(before.clone()), &there, &there);
+    not_empty(names(remains.fields.iter()), Obstacle::MadeAnew)?;
+    Ok(Some(now.clone()))
+}
+
+/// Whether a controller made it, and makes another when it goes.
+pub fn is_controlled(object: &Value) -> bool {
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    owners.into_iter().flatten().any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
+}
+
+fn is_below(name: &str, paths: &[String]) -> bool {
+    paths
+        .iter()
+        .any(|path| name.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+}
+
+fn names<'f>(fields: impl Iterator<Item = &'f Field>) -> Vec<String> {
+    fields.map(|field| field.name.clone()).collect()
+}
+
+fn not_empty(names: Vec<String>, obstacle: impl Fn(Vec<String>) -> Obstacle) -> Result<(), Obstacle> {
+    if names.is_empty() { Ok(()) } else { Err(obstacle(names)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diff::patch_between;
+    use serde_json::json;
+
+    fn change(operation: &str, before: Value, after: Value) -> BreakglassChangeSpec {
+        let option = |value: &Value| (!value.is_null()).then(|| value.clone());
+        let patch = patch_between(option(&before).as_ref(), option(&after).as_ref());
+        serde_json::from_value(json!({"token": "t", "incident": "INC-1", "user": "alice@example.com",
+            "time": "2026-11-20T12:00:00Z", "environment": "prod", "operation": operation,
+            "target": {"apiVersion": "apps/v1", "kind": "Deployment", "resource": "deployments", "name": "api",
+                "uid": "u"},
+            "before": before, "patch": patch, "decideBy": "2026-11-21T12:00:00Z"}))
+        .unwrap()
+    }
+
+    fn object(replicas: i64) -> Value {
+        json!({"metadata": {"name": "api"}, "spec": {"replicas": replicas}})
+    }
+
+    /// As the API server has it.
+    fn live(uid: &str, replicas: i64) -> Value {
+        let metadata = json!({"name": "api", "uid": uid, "resourceVersion": "7",
+            "annotations": {"breakglass.dev/change": "c", "kept": "1"}});
+        json!({"metadata": metadata, "spec": {"replicas": replicas}, "status": {"replicas": 1}})
+    }
+
+    #[test]
+    fn an_update_is_taken_out_and_the_rest_stays() {
+        let update = change("Update", object(1), object(3));
+        assert_eq!(put_back(&update, Values::Plain, Some(&live("u", 3))), Ok(Some(live("u", 1))));
+        assert_eq!(put_back(&update, Values::Plain, Some(&live("u", 1))), Ok(Some(live("u", 1))));
+        let since = Err(Obstacle::WrittenSince(vec!["/spec/replicas".to_owned()]));
+        assert_eq!(put_back(&update, Values::Plain, Some(&live("u", 4))), since);
+        assert_eq!(put_back(&update, Values::Plain, None), Err(Obstacle::Gone));
+    }
+
+    #[test]
+    fn what_was_made_goes_and_what_went_is_made() {
+        let made = change("Create", json!(null), object(1));
+        assert_eq!(put_back(&made, Values::Plain, Some(&live("u", 1))), Ok(None));
+        assert_eq!(put_back(&made, Values::Plain, None), Ok(None));
+        assert_eq!(put_back(&made, Values::Plain, Some(&live("v", 1))), Ok(Some(live("v", 1))), "it is another's");
+
+        let deleted = change("Delete", object(1), json!(null));
+        assert_eq!(put_back(&deleted, Values::Plain, None), Ok(Some(object(1))));
+        let anew = json!({"metadata": {"name": "api", "uid": "v"}, "spec": {"replicas": 1}});
+        assert_eq!(put_back(&deleted, Values::Plain, Some(&anew)), Ok(Some(anew.clone())));
+        let differs = put_back(&deleted, Values::Plain, Some(&live("v", 2)));
+        assert!(matches!(&differs, Err(Obstacle::MadeAnew(fields)) if fields.contains(&"/spec/replicas".to_owned())));
+        let mut leaving = live("u", 1);
+        leaving["metadata"]["deletionTimestamp"] = json!("2026-11-20T12:00:00Z");
+        assert_eq!(put_back(&deleted, Values::Plain, Some(&leaving)), Err(Obstacle::Leaving));
+        let hidden = Err(Obstacle::Hidden(vec!["/data".to_owned()]));
+        assert_eq!(put_back(&deleted, Values::Hashed(&["/data".to_owned()]), None), hidden);
+        let owners = json!([{"kind": "ReplicaSet", "name": "api-1", "controller": true}]);
+        let pod = change("Delete", json!({"metadata": {"name": "api", "ownerReferences": owners}}), json!(null));
+        assert_eq!(put_back(&pod, Values::Plain, None), Ok(None), "its controller makes another");
+    }
+
+    #[test]
+    fn hidden_values_are_no_obstacle_where_they_did_not_change() {
+        let secret = |hash: &str, label: &str| json!({"metadata": {"labels": {"a": label}}, "data": {"key": hash}});
+        let paths = ["/data".to_owned()];
+        let labelled = change("Update", secret("h1", "x"), secret("h1", "y"));
+        let back = put_back(&labelled, Values::Hashed(&paths), Some(&secret("plain", "y")));
+        assert_eq!(back, Ok(Some(secret("plain", "x"))));
+        let written = change("Update", secret("h1", "x"), secret("h2", "x"));
+        let hidden = Err(Obstacle::Hidden(vec!["/data/key".to_owned()]));
+        assert_eq!(put_back(&written, Values::Hashed(&paths), Some(&secret("plain", "x"))), hidden);
+    }
+
+    #[test]
+    fn some_writes_have_no_way_back() {
+        let below = |operation: &str, subresource: &str, before: Value| {
+            let mut change = change(operation, before, object(1));
+            change.subresource = Some(subresource.to_owned());
+            change
+        };
+        for (change, expected) in [
+            (below("Exec", "exec", json!(null)), Obstacle::Unseen),
+            (below("Create", "token", json!(null)), Obstacle::GivenOut),
+            (below("Create", "binding", json!(null)), Obstacle::Bound),
+            (below("Update", "ephemeralcontainers", object(0)), Obstacle::Ephemeral),
+        ] {
+            assert_eq!(put_back(&change, Values::Plain, Some(&live("u", 1))), Err(expected));
+        }
+        let mut large = change("Update", object(1), object(2));
+        large.truncated = true;
+        assert_eq!(put_back(&large, Values::Plain, Some(&live("u", 2))), Err(Obstacle::Truncated));
+    }
+
+    #[test]
+    fn several_changes_are_put_back_together() {
+        let [first, second] = [change("Update", object(1), object(3)), change("Update", object(3), object(5))];
+        assert_eq!(put_all_back(&[&second, &first], Values::Plain, Some(&live("u", 5))), Ok(Some(live("u", 1))));
+        let alone = put_all_back(&[&first], Values::Plain, Some(&live("u", 5)));
+        assert_eq!(alone, Err((0, Obstacle::WrittenSince(vec!["/spec/replicas".to_owned()]))));
+        let deleted = change("Delete", object(5), json!(null));
+        assert_eq!(put_all_back(&[&deleted, &second, &first], Values::Plain, None), Ok(Some(object(1))));
+    }
+
+    #[test]
+    fn nothing_is_left_when_each_field_is_what_it_was() {
+        let update = change("Update", object(1), object(3));
+        let noted =
+            json!({"metadata": {"name": "api", "annotations": {"breakglass.dev/user": "a"}}, "spec": {"replicas": 1}});
+        assert!(is_put_back(&update, Some(("u", &noted))) && !is_put_back(&update, Some(("u", &object(3)))));
+        assert!(!is_put_back(&update, Some(("u", &object(2)))) && !is_put_back(&update, None));
+        let made = change("Create", json!(null), object(1));
+        assert!(is_put_back(&made, None) && is_put_back(&made, Some(("v", &object(1)))));
+        assert!(!is_put_back(&made, Some(("u", &object(1)))));
+        let deleted = change("Delete", object(1), json!(null));
+        assert!(is_put_back(&deleted, Some(("v", &object(1)))) && !is_put_back(&deleted, None));
+    }
+
+    #[test]
+    fn the_write_that_put_back_is_recognised_by_what_it_did() {
+        let [first, second] = [change("Update", object(1), object(3)), change("Update", object(3), object(5))];
+        let way = change("Update", object(5), object(1));
+        assert!(is_the_way_back(&way, &[&second, &first]) && !is_the_way_back(&way, &[&second]));
+        assert!(!is_the_way_back(&way, &[]) && !is_the_way_back(&second, &[&first]));
+        let [made, deleted] = [change("Create", json!(null), object(1)), change("Delete", object(1), json!(null))];
+        assert!(is_the_way_back(&deleted, &[&made]) && is_the_way_back(&made, &[&deleted]));
+        let mut elsewhere = change("Update", object(3), object(1));
+        assert!(is_the_way_back(&elsewhere, &[&first]));
+        elsewhere.target.name = "other".to_owned();
+        assert!(!is_the_way_back(&elsewhere, &[&first]));
+    }
+}
