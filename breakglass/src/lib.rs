@@ -30,6 +30,8 @@ pub mod diff;
 pub mod mark;
 // The patch that puts our keys on an object.
 pub mod patch;
+// What a field manager owns of an object.
+pub mod owned;
 // The record of a write.
 pub mod record;
 // What became of a write that was let in.
