@@ -28,6 +28,8 @@ pub mod pick;
 pub mod verdicts;
 // An object as it is now.
 pub mod live;
+// Where it comes from.
+pub mod origin;
 // What is wrong with a policy that nobody has put in force yet.
 pub mod lint;
 // From a word for a kind to the kind.
