@@ -72,6 +72,11 @@ impl Owned {
         self.depth(object, pointer).is_some()
     }
 
+    /// Whether something below this pointer is owned on its own.
+    pub fn goes_below(&self, object: &Value, pointer: &str) -> bool {
+        matches!(self.find(object, pointer), Some(Match::Field(owned, _)) if !owned.children.is_empty())
+    }
+
     /// The JSON pointers to what is owned of `object`, and in it: fields and items below which nothing else is owned.
     pub fn pointers(&self, object: &Value) -> Vec<String> {
         let mut found = Vec::new();
@@ -351,6 +356,9 @@ mod tests {
                 assert!(manager.owned.covers(&object, &pointer), "{} {pointer}", manager.name);
             }
         }
+        let limits = format!("{CONTAINERS}/0/resources");
+        assert!(managers[1].owned.goes_below(&object, &limits) && !managers[0].owned.goes_below(&object, &limits));
+        assert!(!managers[0].owned.goes_below(&object, "/spec/selector"));
         // What was removed since by somebody else is not there.
         let other = json!({"spec": {"replicas": 3}});
         assert_eq!(managers[1].owned.pointers(&other), Vec::<String>::new());

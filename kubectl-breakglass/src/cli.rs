@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::commands::{
-    close, completion, defer, diff, doctor, install, list, open, policy, run, show, status, uninstall, version,
+    blame, close, completion, defer, diff, doctor, install, list, open, policy, run, show, status, uninstall, version,
 };
 use crate::print::Printer;
 
@@ -140,6 +140,7 @@ pub enum Command {
     List(list::ListArgs),
     Show(show::ShowArgs),
     Diff(diff::DiffArgs),
+    Blame(blame::BlameArgs),
     Defer(defer::DeferArgs),
     Close(close::CloseArgs),
     Policy(policy::PolicyArgs),

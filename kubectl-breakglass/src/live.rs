@@ -6,7 +6,8 @@ use kube::api::{Api, DynamicObject};
 use serde_json::Value;
 
 use crate::connect::Connection;
-use crate::error::Result;
+use crate::discover::dotted;
+use crate::error::{CommandError, Result};
 use crate::explain::Doing;
 use crate::in_force::policy_in_force;
 use crate::print::object;
@@ -61,6 +62,25 @@ pub async fn now(cluster: &Connection, change: &BreakglassChangeSpec) -> Result<
     let status = change.subresource.as_deref() == Some("status");
     let object = without_notes(without_noise(object::value(&found)?, status));
     Ok(if another { Now::Another(object) } else { Now::There(object) })
+}
+
+/// The object with all that the API server keeps about it; nothing where there is none.
+///
+/// # Errors
+/// When it may not be read, or the cluster does not answer.
+pub async fn whole(cluster: &Connection, target: &Target) -> Result<Option<Value>> {
+    let api = api(cluster, target);
+    let doing = Doing::Asking("for the object as it is now");
+    let Some(found) = cluster.ask_again(doing, || api.get_opt(&target.name)).await? else { return Ok(None) };
+    let value = serde_json::to_value(found);
+    value.map(Some).map_err(|error| CommandError::failed(format!("{} was not understood: {error}", target.place())))
+}
+
+/// Nothing is there of that name: the sentence, and where to look.
+pub fn nothing_there(target: &Target) -> CommandError {
+    let namespace = target.namespace.as_ref().map_or_else(String::new, |namespace| format!(" -n {namespace}"));
+    CommandError::failed(format!("there is no {}", target.place()))
+        .hint(format!("kubectl get{namespace} {}", dotted(&target.resource, target.group())))
 }
 
 /// Whether the policy hides values of objects of this kind.

@@ -2,10 +2,11 @@
 
 use std::str::FromStr;
 
+use breakglass::api::Target;
 use clap::Args;
 
+use crate::connect::Connection;
 use crate::ctx::Ctx;
-use crate::discover::dotted;
 use crate::error::{CommandError, Result};
 use crate::ledger::{self, Keep, Ledger, Record, Which, is_owed};
 use crate::resolve::{Found, resolve};
@@ -110,37 +111,67 @@ fn oldest_first(records: &mut [Record]) {
 /// When there is no such record, or the cluster does not answer.
 pub async fn pick(ctx: &Ctx<'_>, named: &Named) -> Result<Vec<Record>> {
     match named {
-        Named::Change(name) => {
-            match ledger::named(&ctx.cluster, name, Keep::Whole).await? {
-                Some(record) => Ok(vec![record]),
-                None => Err(CommandError::failed(format!("there is no change {name:?}"))
-                    .hint("kubectl breakglass list -o wide")),
-            }
-        }
+        Named::Change(name) => Ok(vec![change(ctx, name).await?]),
         Named::Object { kind, name } => of_object(ctx, &resolve(&ctx.cluster, kind).await?, name).await,
     }
 }
 
-async fn of_object(ctx: &Ctx<'_>, kind: &Found, name: &str) -> Result<Vec<Record>> {
-    let namespace = kind.namespaced.then(|| namespace(ctx));
-    let which = Which { namespaces: namespace.iter().cloned().collect(), settled: true, ..Which::default() };
-    let mut records = readable(ledger::read(&ctx.cluster, &which, Keep::Whole).await?)?;
+async fn change(ctx: &Ctx<'_>, name: &str) -> Result<Record> {
+    let found = ledger::named(&ctx.cluster, name, Keep::Whole).await?;
+    found.ok_or_else(|| {
+        CommandError::failed(format!("there is no change {name:?}")).hint("kubectl breakglass list -o wide")
+    })
+}
+
+/// The object that is named, or that the change which is named wrote to. Whether it is there is another question.
+///
+/// # Errors
+/// When there is no such change or kind, or the cluster does not answer.
+pub async fn target(ctx: &Ctx<'_>, named: &Named) -> Result<Target> {
+    match named {
+        Named::Change(name) => Ok(change(ctx, name).await?.change.spec.target),
+        Named::Object { kind, name } => Ok(target_of(ctx, &resolve(&ctx.cluster, kind).await?, name)),
+    }
+}
+
+fn target_of(ctx: &Ctx<'_>, kind: &Found, name: &str) -> Target {
+    Target {
+        api_version: kind.resource.api_version.clone(),
+        kind: kind.resource.kind.clone(),
+        resource: kind.resource.plural.clone(),
+        namespace: kind.namespaced.then(|| namespace(ctx)),
+        name: name.to_owned(),
+        uid: None,
+    }
+}
+
+/// Every record of an object of this name, the oldest first.
+///
+/// # Errors
+/// When one of them cannot be read, or the cluster does not answer.
+pub async fn records_of(cluster: &Connection, target: &Target) -> Result<Vec<Record>> {
+    let which = Which { namespaces: target.namespace.iter().cloned().collect(), settled: true, ..Which::default() };
+    let mut records = readable(ledger::read(cluster, &which, Keep::Whole).await?)?;
     records.retain(|record| {
-        let target = &record.change.spec.target;
-        target.name == name
-            && target.resource == kind.resource.plural
-            && target.group() == kind.resource.group
-            && target.namespace == namespace
+        let other = &record.change.spec.target;
+        other.name == target.name
+            && other.resource == target.resource
+            && other.group() == target.group()
+            && other.namespace == target.namespace
     });
     oldest_first(&mut records);
+    Ok(records)
+}
+
+async fn of_object(ctx: &Ctx<'_>, kind: &Found, name: &str) -> Result<Vec<Record>> {
+    let target = target_of(ctx, kind, name);
+    let mut records = records_of(&ctx.cluster, &target).await?;
     let open: Vec<Record> = records.iter().filter(|record| is_owed(&record.change)).cloned().collect();
     if !open.is_empty() {
         return Ok(open);
     }
     records.pop().map(|last| vec![last]).ok_or_else(|| {
-        let object = format!("{}/{name}", dotted(&kind.resource.kind.to_lowercase(), &kind.resource.group));
-        let place = namespace.map_or_else(String::new, |namespace| format!(" in {namespace}"));
-        CommandError::failed(format!("no change of {object}{place} is on record"))
+        CommandError::failed(format!("no change of {} is on record", target.place()))
             .hint("kubectl breakglass list -A -o wide --state pending,deferred,accepted,rejected,settled,noted")
     })
 }

@@ -10,6 +10,10 @@ pub(super) const GROUP: &str = "argoproj.io";
 /// The kinds in it that say what Argo CD applies, and to where.
 pub(super) const PLURALS: [&str; 3] = ["applications", "applicationsets", "appprojects"];
 
+/// The field manager of its application controller, whether it applies on the client's side or the server's
+/// (common/common.go, ArgoCDSSAManager).
+pub(super) const MANAGERS: [&str; 1] = ["argocd-controller"];
+
 /// Argo CD's tracking id is `<application>:<group>/<kind>:<namespace>/<name>`; an Application in another namespace than
 /// Argo CD's own is written `<namespace>_<application>`.
 pub(super) fn owner(annotations: &BTreeMap<String, String>) -> Option<Owner> {

@@ -12,6 +12,10 @@ pub(super) const TOOLKIT: &str = ".toolkit.fluxcd.io";
 pub(super) const GROUPS: [&str; 4] =
     ["kustomize.toolkit.fluxcd.io", "helm.toolkit.fluxcd.io", "source.toolkit.fluxcd.io", "fluxcd.controlplane.io"];
 
+/// The field managers of the controllers that apply what is in Git (kustomize-controller main.go, ssa.Owner; helm-controller
+/// main.go, kube.ManagedFieldsManager).
+pub(super) const MANAGERS: [&str; 2] = ["kustomize-controller", "helm-controller"];
+
 /// Flux labels what it applies with the object it comes from (fluxcd/pkg ssa/manager.go SetOwnerLabels; helm-controller
 /// internal/postrender/common_renderer.go).
 pub(super) fn owner(labels: &BTreeMap<String, String>) -> Option<Owner> {

@@ -19,6 +19,22 @@ pub enum Engine {
     ArgoCd,
 }
 
+impl Engine {
+    /// The engine whose controllers write under this field manager. A name that any client may give: a claim.
+    pub fn of_manager(manager: &str) -> Option<Self> {
+        let names = [(Self::Flux, &flux::MANAGERS[..]), (Self::ArgoCd, &argocd::MANAGERS)];
+        names.into_iter().find(|(_, names)| names.contains(&manager)).map(|(engine, _)| engine)
+    }
+
+    /// Its name, as people say it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Flux => "Flux",
+            Self::ArgoCd => "Argo CD",
+        }
+    }
+}
+
 /// The objects that tell an engine what to apply: a group, and the plurals in it; all of them where none is named.
 ///
 /// Whoever writes one of these deploys, wherever it lives.
@@ -101,6 +117,19 @@ mod tests {
         assert!(is("kustomize.toolkit.fluxcd.io", "kustomizations") && is("source.toolkit.fluxcd.io", "buckets"));
         assert!(is("argoproj.io", "applications") && !is("argoproj.io", "rollouts"));
         assert!(!is("notification.toolkit.fluxcd.io", "alerts") && !is("", "configmaps") && !is("", "applications"));
+    }
+
+    #[test]
+    fn an_engine_writes_under_the_names_of_its_controllers() {
+        for (manager, expected) in [
+            ("kustomize-controller", Some("Flux")),
+            ("helm-controller", Some("Flux")),
+            ("argocd-controller", Some("Argo CD")),
+            ("kubectl", None),
+            ("", None),
+        ] {
+            assert_eq!(Engine::of_manager(manager).map(Engine::as_str), expected, "{manager}");
+        }
     }
 
     #[test]

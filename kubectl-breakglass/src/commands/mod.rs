@@ -12,6 +12,8 @@ pub mod list;
 pub mod show;
 // What is left of it.
 pub mod diff;
+// Who put each field where it is.
+pub mod blame;
 // Put a verdict off.
 pub mod defer;
 // End a token early, say what is still owed.

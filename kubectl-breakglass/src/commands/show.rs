@@ -11,7 +11,7 @@ use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::ledger::Record;
 use crate::pick::{Named, pick};
-use crate::print::table::printable;
+use crate::print::table::{cut, printable};
 use crate::print::{age, object};
 use crate::row_state::RowState;
 use crate::rows::Row;
@@ -168,11 +168,7 @@ fn step_line(step: &PatchStep, before: Option<&Value>) -> String {
 }
 
 fn brief(value: &Value) -> String {
-    let text = value.to_string();
-    if text.chars().count() <= VALUE_SHOWN {
-        return text;
-    }
-    text.chars().take(VALUE_SHOWN - 1).chain(['…']).collect()
+    cut(&value.to_string(), VALUE_SHOWN)
 }
 
 #[cfg(test)]

@@ -40,6 +40,14 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
+/// A text of at most this many characters: what is left out is said.
+pub fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +61,11 @@ mod tests {
         assert_eq!(widths.line(&["INCIDENT", "NAMESPACE", "AGE"]), "INCIDENT    NAMESPACE   AGE");
         assert_eq!(lines, ["INC-1       -           12m", "INC-22222   prod        2h5m"]);
         assert_eq!(widths.line(&["a-name-that-came-later", "x", "y"]), "a-name-that-came-later x           y");
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_ends_with_a_mark() {
+        assert_eq!((cut("häuser", 6).as_str(), cut("häuser", 4).as_str()), ("häuser", "häu…"));
     }
 
     #[test]
