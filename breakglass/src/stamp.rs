@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::{ChangePhase, Operation, Timestamp};
+use crate::api::{BreakglassChangeSpec, ChangePhase, Operation, Timestamp};
 use crate::write::Object;
 
 /// Who wrote.
@@ -151,6 +151,21 @@ impl Keys {
 }
 
 impl Stamp {
+    /// The stamp of a write that is on record under this name.
+    pub fn of_change(name: &str, change: &BreakglassChangeSpec) -> Self {
+        Self {
+            user: change.user.clone(),
+            time: change.time,
+            operation: change.operation,
+            manager: change.manager.clone().unwrap_or_default(),
+            under: Some(UnderToken {
+                incident: change.incident.clone(),
+                token: change.token.clone(),
+                change: name.to_owned(),
+            }),
+        }
+    }
+
     /// Our keys as this stamp sets them.
     pub fn keys(&self) -> Keys {
         let mut annotations = BTreeMap::from([

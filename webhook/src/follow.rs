@@ -6,21 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use breakglass::api::{BreakglassChange, ChangePhase, Operation, Outcome, Timestamp};
+use breakglass::api::{BreakglassChange, ChangePhase, Operation, Outcome, Verdict};
 use breakglass::fate::{Fate, History, Link, Live, fate, leaves_no_stamp};
 use breakglass::record::{ATTEMPT, FOLLOWS, without_noise};
-use breakglass::stamp::{self, State};
+use breakglass::stamp::State;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
-use serde_json::{Value, json};
+use kube::api::{Api, DeleteParams, Preconditions};
 use tokio::sync::Semaphore;
 
-use crate::cluster::{Cluster, STATUS_MANAGER};
+use crate::cluster::Cluster;
 use crate::leader::Leading;
 use crate::parent::{self, Parent, Sight};
 use crate::said::said;
+use crate::status;
 use crate::target::{self, Object};
 use crate::turn::Turn;
 
@@ -92,7 +92,7 @@ impl Follower {
                 return self.settle(&change, fate).await;
             }
             if look == 2 {
-                change = match self.say(&change, ChangePhase::Admitted).await? {
+                change = match status::say(&self.cluster, &change, ChangePhase::Admitted).await? {
                     Some(written) => written,
                     None => match changes.get_opt(&change.name_any()).await.map_err(said)? {
                         Some(now) => now,
@@ -233,31 +233,45 @@ impl Follower {
         let phase = change.status.as_ref().and_then(|status| status.phase);
         if !matches!(phase, None | Some(ChangePhase::Admitted)) {
             // Somebody was faster; the label may still say otherwise.
-            return self.label(&change.name_any(), State::of_phase(phase)).await.map(|()| true);
+            return status::label(&self.cluster, &change.name_any(), State::of_phase(phase)).await.map(|()| true);
         }
         match fate {
             Fate::Open => Ok(true),
             Fate::Never => self.close(change, Outcome::NeverLanded).await,
             Fate::Retried => self.forget(change).await.map(|()| true),
             Fate::Landed if change.spec.undoes.is_empty() => {
-                if self.say(change, ChangePhase::Pending).await?.is_none() {
+                if status::say(&self.cluster, change, ChangePhase::Pending).await?.is_none() {
                     return Ok(false);
                 }
-                self.label(&change.name_any(), State::Pending).await.map(|()| true)
+                status::label(&self.cluster, &change.name_any(), State::Pending).await.map(|()| true)
             }
-            Fate::Landed => {
-                let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
-                for name in &change.spec.undoes {
-                    let undone = changes.get_opt(name).await.map_err(said).context("reading what was undone")?;
-                    if let Some(undone) = undone
-                        && !self.close(&undone, Outcome::Undone).await?
-                    {
-                        return Ok(false);
-                    }
-                }
-                self.close(change, Outcome::Undone).await
+            Fate::Landed => self.undo(change).await,
+        }
+    }
+
+    /// Settles what a write undid, and the write itself. Whether it is written down; not, where somebody else wrote first.
+    async fn undo(&self, change: &BreakglassChange) -> Result<bool> {
+        let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
+        let mut together = Outcome::Undone;
+        for name in &change.spec.undoes {
+            let undone = changes.get_opt(name).await.map_err(said).context("reading what was undone")?;
+            let Some(undone) = undone else { continue };
+            // What somebody has decided to put back is put back.
+            let verdict = undone.status.as_ref().and_then(|status| status.verdict);
+            let outcome = if verdict == Some(Verdict::Rejected) { Outcome::PutBack } else { Outcome::Undone };
+            if outcome == Outcome::PutBack {
+                together = outcome;
+            }
+            if !self.close(&undone, outcome).await? {
+                return Ok(false);
             }
         }
+        self.close(change, together).await
+    }
+
+    /// Whether it is closed; not, where somebody else wrote first.
+    async fn close(&self, change: &BreakglassChange, outcome: Outcome) -> Result<bool> {
+        status::close(&self.cluster, change, outcome, (self.clock)()).await
     }
 
     /// An attempt that never landed, of a write that did: the record of that one is the record of the write.
@@ -270,42 +284,5 @@ impl Follower {
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
             Err(error) => Err(said(error)).context("deleting the record of an attempt"),
         }
-    }
-
-    /// Whether it is closed; not, where somebody else wrote first.
-    async fn close(&self, change: &BreakglassChange, outcome: Outcome) -> Result<bool> {
-        if change.status.as_ref().is_some_and(|status| status.phase == Some(ChangePhase::Settled)) {
-            return Ok(true);
-        }
-        let at = Timestamp::new((self.clock)());
-        let status = json!({"phase": ChangePhase::Settled, "outcome": outcome, "settledAt": at});
-        if self.write_status(change, status).await?.is_none() {
-            return Ok(false);
-        }
-        self.label(&change.name_any(), State::Settled).await.map(|()| true)
-    }
-
-    async fn say(&self, change: &BreakglassChange, phase: ChangePhase) -> Result<Option<BreakglassChange>> {
-        self.write_status(change, json!({"phase": phase})).await
-    }
-
-    /// Conditional on what was read: a verdict that is being written at this moment stays, and nothing is written.
-    async fn write_status(&self, change: &BreakglassChange, status: Value) -> Result<Option<BreakglassChange>> {
-        let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
-        let patch = json!({"metadata": {"resourceVersion": change.resource_version()}, "status": status});
-        let params = PatchParams { field_manager: Some(STATUS_MANAGER.to_owned()), ..Default::default() };
-        let written = changes.patch_status(&change.name_any(), &params, &Patch::Merge(&patch)).await;
-        match written {
-            Ok(written) => Ok(Some(written)),
-            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(None),
-            Err(error) => Err(said(error)).context("writing the status of a change"),
-        }
-    }
-
-    async fn label(&self, name: &str, state: State) -> Result<()> {
-        let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
-        let patch = json!({"metadata": {"labels": {stamp::STATE: state.as_str()}}});
-        let labelled = changes.patch_metadata(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
-        labelled.map_err(said).context("labelling a change").map(drop)
     }
 }

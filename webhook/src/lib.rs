@@ -43,14 +43,18 @@ mod turn;
 mod past;
 // What becomes of a write that was let in.
 mod follow;
-// What a verdict means for the record and the stamp.
-mod decided;
+// What is known of a change, written down.
+mod status;
+// Every change comes to its end.
+mod settle;
 // The object of a change, as it is now.
 mod target;
 // The stamp of a scale goes onto the scaled object.
 mod parent;
 // What the writer is told.
 mod advise;
+// The Kustomization that applies an object.
+mod kustomization;
 // What we know of the cluster now.
 mod cluster;
 // The policy → the webhook configurations.
@@ -137,7 +141,15 @@ async fn start(config: &Config, log_lines_lost: Counter) -> Result<listen::Serve
     tokio::spawn(debt::tell(cluster.clone(), notices.clone(), leading.clone(), Utc::now));
     let follower = follow::Follower::new(cluster.clone(), Utc::now);
     tokio::spawn(follower.clone().keep(leading.clone()));
-    tokio::spawn(decided::keep(cluster.clone(), leading.clone()));
+    let settler = settle::Settler {
+        cluster: cluster.clone(),
+        key: key.clone(),
+        notices: notices.clone(),
+        clock: Utc::now,
+        claims: Default::default(),
+    };
+    tokio::spawn(Arc::new(settler).keep(leading.clone()));
+    tokio::spawn(settle::objects::keep(cluster.clone(), leading.clone()));
 
     let named = (config.server_name(), Utc::now as fn() -> DateTime<Utc>);
     let health = health::Health::new(cluster.clone(), registrar.clone(), certificates.clone(), named, stop);

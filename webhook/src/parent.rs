@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use breakglass::api::{BreakglassChange, Operation, Target, Timestamp};
+use breakglass::api::{BreakglassChange, Target, Timestamp};
 use breakglass::record::{self, FOLLOWS};
-use breakglass::stamp::{self, Keys, Stamp, UnderToken};
+use breakglass::stamp::{self, Keys, Stamp};
 use breakglass::write::Write;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
@@ -40,15 +40,7 @@ impl Parent {
             Some(step) => step.value.as_ref().and_then(Value::as_i64).unwrap_or(0),
             None => before.unwrap_or(0),
         };
-        let under =
-            UnderToken { incident: spec.incident.clone(), token: spec.token.clone(), change: change.name_any() };
-        let stamp = Stamp {
-            user: spec.user.clone(),
-            time: spec.time,
-            operation: Operation::Scale,
-            manager: spec.manager.clone().unwrap_or_default(),
-            under: Some(under),
-        };
+        let stamp = Stamp::of_change(&change.name_any(), spec);
         Self { target: spec.target.clone(), replicas, version: None, keys: stamp.keys(), time: spec.time }
     }
 

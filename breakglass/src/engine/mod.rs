@@ -9,6 +9,8 @@ use crate::write::Resource;
 mod flux;
 // Argo CD: an annotation names the Application.
 mod argocd;
+// What a Kustomization says it applies.
+pub mod inventory;
 
 /// A GitOps engine that we know the marks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

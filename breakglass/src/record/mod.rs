@@ -125,6 +125,13 @@ pub fn target(write: &Write<'_>) -> Target {
     }
 }
 
+/// The engine's object that owned the object of a change, as its marks said before the change.
+pub fn owner(change: &BreakglassChangeSpec) -> Option<Owner> {
+    let metadata = change.before.as_ref()?.get("metadata")?;
+    let map = |field: &str| serde_json::from_value(metadata.get(field)?.clone()).ok();
+    Owner::of(&map("labels").unwrap_or_default(), &map("annotations").unwrap_or_default())
+}
+
 /// What every attempt of one write has in common: who asks, under which token, for what to become of which object.
 fn attempt(
     write: &Write<'_>,

@@ -8,7 +8,7 @@ mod read;
 use std::fmt;
 
 use breakglass::api::Target;
-use breakglass::engine::{Engine, Owner};
+use breakglass::engine::{Engine, Owner, inventory};
 use serde_json::Value;
 
 pub use read::{origin, repository};
@@ -87,8 +87,7 @@ impl Origin {
     /// Reads what is known: the object, and the Kustomizations that may have applied it.
     pub fn of(target: &Target, object: Option<&Value>, kustomizations: &[Value]) -> Self {
         let claim = object.and_then(claim);
-        let id = inventory_id(target);
-        let listing = || kustomizations.iter().filter(|kustomization| lists(kustomization, &id));
+        let listing = || kustomizations.iter().filter(|kustomization| inventory::lists(kustomization, target));
         // Two may list it; the one that the labels name has applied it last.
         let claimed = listing().find(|found| claim.as_ref().is_some_and(|claim| is_named(found, claim)));
         let applied_by = claimed.or_else(|| listing().next()).and_then(Applied::of);
@@ -204,18 +203,6 @@ pub fn claim(object: &Value) -> Option<Owner> {
         entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
     };
     Owner::of(&map("/metadata/labels"), &map("/metadata/annotations"))
-}
-
-/// The name of an object in an inventory: `<namespace>_<name>_<group>_<kind>`, where a colon of a name, as in those of roles,
-/// is two underscores (fluxcd/cli-utils pkg/object/objmetadata.go).
-fn inventory_id(target: &Target) -> String {
-    let namespace = target.namespace.as_deref().unwrap_or_default();
-    format!("{namespace}_{}_{}_{}", target.name.replace(':', "__"), target.group(), target.kind)
-}
-
-fn lists(kustomization: &Value, id: &str) -> bool {
-    let entries = kustomization.pointer("/status/inventory/entries").and_then(Value::as_array);
-    entries.into_iter().flatten().any(|entry| entry.get("id").and_then(Value::as_str) == Some(id))
 }
 
 fn is_named(kustomization: &Value, claim: &Owner) -> bool {

@@ -34,20 +34,6 @@ fn kustomization(name: &str, ids: &[&str]) -> Value {
 }
 
 #[test]
-fn an_inventory_names_an_object_by_namespace_name_group_and_kind() {
-    for (target, expected) in [
-        (api(), "prod_api_apps_Deployment"),
-        (target(Some("prod"), "v1", "ConfigMap", "settings"), "prod_settings__ConfigMap"),
-        (
-            target(None, "rbac.authorization.k8s.io/v1", "ClusterRole", "shop:read"),
-            "_shop__read_rbac.authorization.k8s.io_ClusterRole",
-        ),
-    ] {
-        assert_eq!(inventory_id(&target), expected);
-    }
-}
-
-#[test]
 fn the_owner_is_who_lists_it_and_labels_that_say_otherwise_lie() {
     let (ours, theirs) = ("prod_api_apps_Deployment", "prod_other_apps_Deployment");
     let check = |object: Option<Value>, kustomizations: &[Value], owner: Option<&str>, lie: Option<&str>| {

@@ -26,7 +26,15 @@ impl Known {
     fn is_admitted(&self) -> bool {
         self.state == Some(State::Admitted)
     }
+
+    /// Whether it is seen in the cluster, and somebody owes something for it.
+    fn is_open(&self) -> bool {
+        !matches!(self.state, None | Some(State::Admitted | State::Settled | State::Noted))
+    }
 }
+
+/// How many changes of one object are followed back: more than anybody makes.
+const CHAIN_LIMIT: usize = 1_000;
 
 /// Under which name we write to the status of a change: whatever has another one there is somebody's verdict.
 pub const STATUS_MANAGER: &str = "breakglass-webhook";
@@ -95,6 +103,51 @@ impl Changes {
     /// Has one looked at again.
     pub(super) fn touch(&mut self, name: &str) {
         self.touched.insert(name.to_owned());
+    }
+
+    /// Those that are seen and not settled, in order.
+    pub(super) fn open(&self) -> Vec<String> {
+        let mut open: Vec<String> =
+            self.by_name.iter().filter(|(_, known)| known.is_open()).map(|(name, _)| name.clone()).collect();
+        open.sort_unstable();
+        open
+    }
+
+    /// The open ones among this one, the one that its object carried before it, and so on.
+    pub(super) fn open_chain(&self, name: &str) -> Vec<String> {
+        let mut chain = Vec::new();
+        let mut next = Some(name);
+        // Nobody but us writes what follows what; a circle would be a bug, and no reason to stand still.
+        for _ in 0..CHAIN_LIMIT {
+            let Some((name, known)) = next.and_then(|name| self.by_name.get_key_value(name)) else { break };
+            if known.is_open() {
+                chain.push(name.clone());
+            }
+            next = known.link.follows.as_deref();
+        }
+        chain
+    }
+
+    /// Those that found an object with the stamp of this one on it, and those that found it with theirs, as far as they are not
+    /// settled; seen in the cluster or not.
+    pub(super) fn open_followers(&self, name: &str) -> Vec<String> {
+        let mut by_followed: HashMap<&str, Vec<&String>> = HashMap::new();
+        for (name, known) in &self.by_name {
+            if let Some(follows) = &known.link.follows {
+                by_followed.entry(follows).or_default().push(name);
+            }
+        }
+        let mut found = BTreeSet::new();
+        let mut next = vec![name];
+        while let Some(name) = next.pop() {
+            for follower in by_followed.get(name).into_iter().flatten() {
+                if found.insert(follower.as_str()) {
+                    next.push(follower);
+                }
+            }
+        }
+        let is_settled = |name: &&str| self.by_name.get(*name).is_some_and(|known| known.state == Some(State::Settled));
+        found.into_iter().filter(|name| !is_settled(name)).map(str::to_owned).collect()
     }
 
     pub(super) fn remove(&mut self, name: &str) {
@@ -227,6 +280,25 @@ mod tests {
         assert_eq!(changes.take_touched(2), [] as [&str; 0]);
         changes.touch("a");
         assert_eq!(changes.take_touched(2), ["a"]);
+    }
+
+    #[test]
+    fn changes_of_one_object_stand_over_one_another() {
+        let mut changes = Changes::default();
+        for (name, state, follows) in [
+            ("a", "pending", None),
+            ("b", "settled", Some("a")),
+            ("c", "deferred", Some("b")),
+            ("d", "admitted", Some("c")),
+            ("other", "pending", None),
+        ] {
+            changes.put(&change(name, state, follows));
+        }
+        assert_eq!(changes.open(), ["a", "c", "other"]);
+        assert_eq!(changes.open_chain("d"), ["c", "a"]);
+        assert_eq!(changes.open_chain("nobody"), [] as [&str; 0]);
+        assert_eq!(changes.open_followers("a"), ["c", "d"]);
+        assert_eq!(changes.open_followers("d"), [] as [&str; 0]);
     }
 
     #[test]

@@ -198,6 +198,30 @@ impl Cluster {
         self.changes.write(|changes| changes.touch(name));
     }
 
+    /// Has the open ones among this change, and those that its object carried before it, handed over again.
+    pub fn touch_all(&self, name: &str) {
+        self.changes.write(|changes| {
+            for name in changes.open_chain(name) {
+                changes.touch(&name);
+            }
+        });
+    }
+
+    /// The changes that were seen in the cluster and are not settled, in order.
+    pub fn open_changes(&self) -> Vec<String> {
+        self.changes.read(Changes::open)
+    }
+
+    /// The open ones among this change, and those that its object carried before it, the latest first.
+    pub fn open_chain(&self, name: &str) -> Vec<String> {
+        self.changes.read(|changes| changes.open_chain(name))
+    }
+
+    /// The changes that found the object of this one with its stamp on it, or with a stamp of theirs, and are not settled.
+    pub fn open_followers(&self, name: &str) -> Vec<String> {
+        self.changes.read(|changes| changes.open_followers(name))
+    }
+
     /// Whether this change has not been seen in the cluster yet, as far as the watch has told.
     pub fn is_admitted(&self, name: &str) -> bool {
         self.changes.read(|changes| changes.is_admitted(name))

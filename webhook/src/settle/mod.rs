@@ -1,0 +1,285 @@
+//! Brings open changes to their end, while it leads: what their objects show and what a person decided goes into their status,
+//! into the labels by which they are listed, and onto the stamp.
+//!
+//! A change is looked at when it was written to, and when its object was (`objects`). Nothing ends here because somebody says so.
+
+// The objects that carry stamps, watched.
+pub mod objects;
+// A stamp speaks of the latest change that is open.
+mod restamp;
+// The object of a change, as a record would keep it.
+mod sight;
+// The write that put a change back.
+mod way_back;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use breakglass::api::{BreakglassChange, Outcome, Verdict};
+use breakglass::outcome::{Seen, outcome};
+use breakglass::record::{FOLLOWS, UNTIL};
+use breakglass::seal::Key;
+use breakglass::stamp::{self, State};
+use chrono::{DateTime, Utc};
+use futures::StreamExt;
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+
+use crate::cluster::Cluster;
+use crate::kustomization;
+use crate::leader::Leading;
+use crate::notice::{Kind, Notice, Notices};
+use crate::said::said;
+use crate::status;
+
+/// How often it is asked which changes were written to. Asking is in memory.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// How many changes are taken up in one round: what a new leader finds is spread over many.
+const AT_ONCE: usize = 100;
+
+/// How many changes are looked at at the same time.
+const WIDTH: usize = 4;
+
+/// How long a change is left alone that could not be followed: for want of a right, it may be for ever.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// How soon a change is looked at again that somebody else wrote to at the same moment.
+const SOON: Duration = Duration::from_secs(1);
+
+/// How seldom what is rejected is looked at until it is put back, at the least: as often as it has waited already.
+const SELDOM: Duration = Duration::from_secs(60);
+
+/// How long one change may take: a round does not hang on it.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an engine has to be seen to keep a field as it is before Git is believed to say so, where it is not known how often
+/// it applies. Whoever writes under an engine's name has it undone by the engine itself in that time; and between the two
+/// writes of one apply of Flux (fluxcd/pkg ssa/manager_apply.go: it first takes fields over, and then writes them) a field of
+/// ours is Flux' for a moment.
+const BELIEVED_AFTER: Duration = Duration::from_secs(45);
+
+/// What is kept apart from the interval itself: an engine takes a moment to apply.
+const APPLIES_WITHIN: Duration = Duration::from_secs(2);
+
+/// How many of the changes that stand over one are asked whether they took its object away.
+const ASKED: usize = 8;
+
+/// Settles changes.
+pub struct Settler {
+    /// What we know of the cluster.
+    pub cluster: Arc<Cluster>,
+    /// The key that hides values in records.
+    pub key: Key,
+    /// What people are told.
+    pub notices: Notices,
+    /// The time.
+    pub clock: fn() -> DateTime<Utc>,
+    /// What was seen, and since when, and is not believed yet.
+    pub claims: Mutex<HashMap<String, (Outcome, Instant)>>,
+}
+
+impl Settler {
+    /// Follows changes while it leads.
+    pub async fn keep(self: Arc<Self>, leading: Leading) {
+        let mut tick = tokio::time::interval(EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut later: HashMap<String, Instant> = HashMap::new();
+        loop {
+            tick.tick().await;
+            if !leading.now() {
+                later.clear();
+                continue;
+            }
+            later.extract_if(|_, due| *due <= Instant::now()).for_each(|(name, _)| self.cluster.touch(&name));
+            let touched = futures::stream::iter(self.cluster.take_touched(AT_ONCE));
+            let looks = touched.map(|name| self.clone().try_to_settle(name)).buffer_unordered(WIDTH);
+            let again: Vec<(String, Option<Duration>)> = looks.collect().await;
+            let due = again.into_iter().filter_map(|(name, after)| Some((name, Instant::now() + after?)));
+            later.extend(due);
+        }
+    }
+
+    async fn try_to_settle(self: Arc<Self>, name: String) -> (String, Option<Duration>) {
+        let settled = tokio::time::timeout(TIMEOUT, self.settle(&name)).await;
+        let again = match settled.unwrap_or_else(|_| bail!("it took longer than {TIMEOUT:?}")) {
+            Ok(again) => again,
+            Err(error) => {
+                tracing::warn!("following {name}: {error:#}");
+                Some(AGAIN_AFTER)
+            }
+        };
+        (name, again)
+    }
+
+    /// Looks at one change, and does what follows from what is seen. Says how soon it has to be looked at again, if nothing else
+    /// happens.
+    async fn settle(&self, name: &str) -> Result<Option<Duration>> {
+        let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
+        let found = changes.get_opt(name).await.map_err(said).context("reading the change")?;
+        let Some(change) = found else { return Ok(None) };
+        let phase = change.status.as_ref().and_then(|status| status.phase);
+        match State::of_phase(phase) {
+            // Who let it in follows it.
+            State::Admitted => return Ok(None),
+            State::Settled => return self.show(&change, State::Settled).await.map(|()| None),
+            State::Pending | State::Deferred | State::Accepted | State::Rejected | State::Noted => {}
+        }
+        match self.ended(&change).await? {
+            Ended::As(outcome) => self.close(&change, outcome).await,
+            Ended::Perhaps(wait) => self.show(&change, State::of_phase(phase)).await.map(|()| Some(wait)),
+            Ended::No => {
+                self.show(&change, State::of_phase(phase)).await?;
+                Ok((State::of_phase(phase) == State::Rejected).then(|| self.until_put_back(&change)))
+            }
+        }
+    }
+
+    /// How the change has ended, if it has.
+    async fn ended(&self, change: &BreakglassChange) -> Result<Ended> {
+        let (name, spec) = (change.name_any(), &change.spec);
+        let sight = sight::look(&self.cluster, &self.key, change).await?;
+        let owner = sight.as_ref().and_then(|sight| sight.owner.clone());
+        let kustomization = match &owner {
+            Some(owner) => kustomization::owned_by(self.cluster.client(), owner).await?,
+            None => None,
+        };
+        let taken_away = sight.is_none() && self.is_taken_away(&name).await?;
+        // What is gone has no marks any more: the record says whose it was.
+        let in_inventory = sight.is_none() && self.is_in_inventory(change).await?;
+        let then = spec.time.instant();
+        let applied = |pointer: &str| sight.as_ref().is_some_and(|sight| sight.is_applied(pointer, then));
+        let seen = Seen {
+            now: sight.as_ref().map(|sight| (sight.uid.as_str(), &sight.recorded)),
+            applied: &applied,
+            taken_away,
+            in_inventory,
+        };
+        let verdict = change.status.as_ref().and_then(|status| status.verdict);
+        let ended = outcome(spec, verdict, &seen);
+        let is_idle = kustomization.as_ref().is_some_and(kustomization::Kustomization::is_suspended)
+            || sight.as_ref().is_some_and(|sight| sight.is_held);
+        Ok(match ended {
+            None => self.forget(&name, Ended::No),
+            // What the engine does not look at says nothing of Git.
+            Some(Outcome::InGit | Outcome::Superseded) if is_idle => self.forget(&name, Ended::No),
+            Some(outcome @ (Outcome::InGit | Outcome::Superseded)) => {
+                let every = kustomization.and_then(|kustomization| kustomization.every());
+                let wait = every.map_or(BELIEVED_AFTER, |every| (every + APPLIES_WITHIN).min(BELIEVED_AFTER));
+                self.believe(&name, outcome, wait)
+            }
+            Some(outcome) => self.forget(&name, Ended::As(outcome)),
+        })
+    }
+
+    /// Nothing is claimed of this change any more.
+    fn forget(&self, name: &str, ended: Ended) -> Ended {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        ended
+    }
+
+    /// What was seen for long enough.
+    fn believe(&self, name: &str, outcome: Outcome, after: Duration) -> Ended {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let (claimed, since) = *claims.entry(name.to_owned()).or_insert((outcome, Instant::now()));
+        if claimed != outcome {
+            claims.insert(name.to_owned(), (outcome, Instant::now()));
+            return Ended::Perhaps(after);
+        }
+        let left = after.saturating_sub(since.elapsed());
+        if left.is_zero() {
+            claims.remove(name);
+            return Ended::As(outcome);
+        }
+        Ended::Perhaps(left)
+    }
+
+    /// Whether a change that is open, made later, took the object away: then the object is that one's debt, and this one's too.
+    async fn is_taken_away(&self, name: &str) -> Result<bool> {
+        for later in self.cluster.open_followers(name).into_iter().take(ASKED) {
+            if let Some(change) = self.cluster.live_change(&later).await?
+                && matches!(
+                    change.spec.operation,
+                    breakglass::api::Operation::Delete | breakglass::api::Operation::Evict
+                )
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn is_in_inventory(&self, change: &BreakglassChange) -> Result<bool> {
+        let Some(owner) = breakglass::record::owner(&change.spec) else { return Ok(false) };
+        let found = kustomization::owned_by(self.cluster.client(), &owner).await?;
+        // Of what is no Kustomization nobody says.
+        Ok(found.map_or(owner.kind != "Kustomization", |found| found.lists(&change.spec.target)))
+    }
+
+    /// Writes the end of a change, and everything that follows from it.
+    async fn close(&self, change: &BreakglassChange, outcome: Outcome) -> Result<Option<Duration>> {
+        let name = change.name_any();
+        if !status::close(&self.cluster, change, outcome, (self.clock)()).await? {
+            return Ok(Some(SOON));
+        }
+        tracing::info!(change = name, ?outcome, "settled");
+        if outcome == Outcome::PutBack {
+            way_back::settle(&self.cluster, change, (self.clock)()).await?;
+        }
+        if outcome == Outcome::UndoneByEngine {
+            let place = change.spec.target.place();
+            let owner = change.spec.engine_owner.as_deref().unwrap_or("its GitOps engine");
+            let text = format!(
+                "{owner} has undone this change: {place} is as Git has it. See: kubectl breakglass show {name}"
+            );
+            self.notices.say(Notice::about(change, Kind::Warning, "UndoneByEngine", text));
+        }
+        restamp::restamp(&self.cluster, &change.spec.target).await?;
+        // What stood under it may be seen in another light.
+        change.annotations().get(FOLLOWS).into_iter().for_each(|earlier| self.cluster.touch(earlier));
+        Ok(None)
+    }
+
+    /// Has the stamp and the labels of the record say what its status says. The stamp first: with the label of the record in place
+    /// nobody would look again.
+    async fn show(&self, change: &BreakglassChange, state: State) -> Result<()> {
+        restamp::restamp(&self.cluster, &change.spec.target).await?;
+        let until = change.status.as_ref().and_then(|status| status.until).filter(|_| state == State::Deferred);
+        let until = until.map(|until| until.to_string());
+        let labelled = change.labels().get(stamp::STATE).map(String::as_str) == Some(state.as_str());
+        if labelled && change.annotations().get(UNTIL) == until.as_ref() {
+            return Ok(());
+        }
+        let patch = json!({"metadata": {
+            "labels": {stamp::STATE: state.as_str()},
+            "annotations": {UNTIL: until},
+        }});
+        let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
+        match changes.patch_metadata(&change.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(said(error)).context("labelling the change"),
+        }
+    }
+
+    /// How soon what is rejected is looked at again: as long after as it has waited.
+    fn until_put_back(&self, change: &BreakglassChange) -> Duration {
+        let status = change.status.as_ref();
+        let rejected = status.filter(|status| status.verdict == Some(Verdict::Rejected)).and_then(|status| status.at);
+        let waited = rejected.and_then(|at| ((self.clock)() - at.instant()).to_std().ok());
+        waited.unwrap_or_default().clamp(SOON, SELDOM)
+    }
+}
+
+/// Whether a change has come to its end.
+enum Ended {
+    /// It has.
+    As(Outcome),
+    /// It seems so; to be looked at again after this time.
+    Perhaps(Duration),
+    /// It has not.
+    No,
+}

@@ -1,0 +1,105 @@
+//! What is to be seen of the object of a change: as a record would keep it, and whose its fields are.
+
+use anyhow::{Context, Result, bail};
+use breakglass::api::{BreakglassChange, Operation};
+use breakglass::engine::{Engine, Owner};
+use breakglass::owned::{Manager, managers, owners};
+use breakglass::record::as_recorded;
+use breakglass::seal::Key;
+use breakglass::write::Object;
+use chrono::{DateTime, TimeDelta, Utc};
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+use serde_json::Value;
+use serde_json::value::to_raw_value;
+
+use crate::cluster::Cluster;
+use crate::said::said;
+use crate::target;
+
+/// With this annotation Flux leaves an object as it is (fluxcd/kustomize-controller docs/spec/v1/kustomizations.md).
+const RECONCILE: (&str, &str) = ("kustomize.toolkit.fluxcd.io/reconcile", "disabled");
+
+/// How much the clocks of the webhook and of the API server may differ.
+const SKEW: TimeDelta = TimeDelta::seconds(2);
+
+/// An object as it is now.
+#[derive(Debug)]
+pub struct Sight {
+    /// Its uid.
+    pub uid: String,
+    /// The object, or the part of it that was written to, as a record keeps it.
+    pub recorded: Value,
+    /// Which object of an engine its marks name.
+    pub owner: Option<Owner>,
+    /// Whether somebody keeps the engine from it.
+    pub is_held: bool,
+    /// All of it, for its fields are found in it.
+    whole: Value,
+    managers: Vec<Manager>,
+}
+
+impl Sight {
+    /// Whether an engine has applied this field since `then`, with the value that it has; of the whole object, whether an engine
+    /// has applied any of it.
+    ///
+    /// What a manager is called is the client's word, and for what somebody else called so has written there is a record.
+    pub fn is_applied(&self, pointer: &str, then: DateTime<Utc>) -> bool {
+        let is_engine = |manager: &Manager| {
+            manager.subresource.is_none()
+                && Engine::of_manager(&manager.name).is_some()
+                && manager.time.is_some_and(|time| time.instant() + SKEW >= then)
+        };
+        if pointer.is_empty() {
+            return self.managers.iter().any(is_engine);
+        }
+        owners(&self.managers, &self.whole, pointer).into_iter().any(is_engine)
+    }
+}
+
+/// Looks at the object of a change; `None` where there is none.
+///
+/// # Errors
+/// Where the API server does not say, for want of rights too.
+pub async fn look(cluster: &Cluster, key: &Key, change: &BreakglassChange) -> Result<Option<Sight>> {
+    let spec = &change.spec;
+    let target = &spec.target;
+    if target.name.is_empty() {
+        return Ok(None);
+    }
+    let api = target::api(cluster.client(), target);
+    let what = || format!("looking at {} {}", target.resource, target.name);
+    let Some(object) = api.get_opt(&target.name).await.map_err(said).with_context(what)? else { return Ok(None) };
+    let written = if spec.operation == Operation::Scale {
+        match api.get_subresource("scale", &target.name).await {
+            Ok(scale) => scale,
+            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(None),
+            Err(error) => return Err(said(error)).with_context(what),
+        }
+    } else {
+        object.clone()
+    };
+    let status = spec.subresource.as_deref() == Some("status");
+    let Some(recorded) = recorded(cluster, key, (target.group(), &target.kind), (&written, status))? else {
+        bail!("{} {} is nested too deep to be compared", target.resource, target.name);
+    };
+    let whole = serde_json::to_value(&object).with_context(what)?;
+    Ok(Some(Sight {
+        uid: object.uid().unwrap_or_default(),
+        recorded,
+        owner: Owner::of(object.labels(), object.annotations()),
+        is_held: object.annotations().get(RECONCILE.0).is_some_and(|value| value == RECONCILE.1),
+        managers: managers(&whole),
+        whole,
+    }))
+}
+
+fn recorded(
+    cluster: &Cluster,
+    key: &Key,
+    kind: (&str, &str),
+    (object, status): (&DynamicObject, bool),
+) -> Result<Option<Value>> {
+    let raw = to_raw_value(object).context("reading the object")?;
+    Ok(as_recorded(&Object::new(&raw), kind, (&cluster.rules(), key), status))
+}

@@ -1,0 +1,63 @@
+//! The write that put a change back is a change as well, and is settled with it: it owes nothing.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use breakglass::api::{BreakglassChange, BreakglassChangeSpec, ChangePhase, Outcome, Verdict};
+use breakglass::put_back::is_the_way_back;
+use breakglass::record::FOLLOWS;
+use chrono::{DateTime, Utc};
+use kube::ResourceExt;
+use kube::api::Api;
+
+use crate::cluster::Cluster;
+use crate::said::said;
+use crate::{status, target};
+
+/// How many changes one write is looked through for as what it put back.
+const DEPTH: usize = 32;
+
+/// Settles the write that put `change` back, where there is one on record.
+///
+/// # Errors
+/// Where the API server does not say, or does not take it.
+pub async fn settle(cluster: &Cluster, change: &BreakglassChange, now: DateTime<Utc>) -> Result<()> {
+    let name = change.name_any();
+    // It found the stamp of what it put back, or its own stamp is there.
+    let mut candidates: BTreeSet<String> = cluster.open_followers(&name).into_iter().collect();
+    let found = target::look(cluster.client(), &change.spec.target, false).await?;
+    candidates.extend(found.and_then(|found| found.change().map(str::to_owned)));
+    candidates.remove(&name);
+    for candidate in candidates {
+        let Some(way) = get(cluster, &candidate).await? else { continue };
+        let phase = way.status.as_ref().and_then(|status| status.phase);
+        if phase != Some(ChangePhase::Settled) && is_way_back(cluster, &way, change).await? {
+            status::close(cluster, &way, Outcome::PutBack, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether `way` put back `change`, alone or with others that were rejected.
+async fn is_way_back(cluster: &Cluster, way: &BreakglassChange, change: &BreakglassChange) -> Result<bool> {
+    let mut rejected: Vec<BreakglassChangeSpec> = Vec::new();
+    let mut next = way.annotations().get(FOLLOWS).cloned();
+    while let Some(name) = next.take().filter(|_| rejected.len() < DEPTH) {
+        let Some(earlier) = get(cluster, &name).await? else { break };
+        if earlier.status.as_ref().and_then(|status| status.verdict) != Some(Verdict::Rejected) {
+            break;
+        }
+        next = earlier.annotations().get(FOLLOWS).cloned();
+        rejected.push(earlier.spec);
+        if is_the_way_back(&way.spec, &rejected.iter().collect::<Vec<_>>()) {
+            return Ok(true);
+        }
+    }
+    // What is made anew carries nothing that says what was there before.
+    Ok(is_the_way_back(&way.spec, &[&change.spec]))
+}
+
+async fn get(cluster: &Cluster, name: &str) -> Result<Option<BreakglassChange>> {
+    let changes: Api<BreakglassChange> = Api::all(cluster.client().clone());
+    changes.get_opt(name).await.map_err(said).context("reading a change")
+}
