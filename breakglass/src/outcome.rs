@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::api::{BreakglassChangeSpec, Operation, Outcome, Verdict};
 use crate::diff::patched;
-use crate::put_back::{is_controlled, is_put_back};
+use crate::put_back::{are_put_back, is_controlled};
 use crate::record::without_notes;
 use crate::remains::{Field, Left, Remains};
 
@@ -19,10 +19,23 @@ pub struct Seen<'s> {
     /// Whether a GitOps engine has applied the field at this pointer, with the value that it has; of the whole object, whether
     /// an engine applies it at all.
     pub applied: &'s dyn Fn(&str) -> bool,
-    /// Whether a change that is not settled took the object away.
-    pub taken_away: bool,
+    /// The changes that were made before this one and are rejected as well, the latest first: they are put back together.
+    pub rejected: &'s [BreakglassChangeSpec],
+    /// What was done to the object later, and may yet be put back: then what it would be put back to is owed for.
+    pub later: Later,
     /// Whether the engine still means to apply the object.
     pub in_inventory: bool,
+}
+
+/// What changes that are not settled did to an object after a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    /// There are none.
+    Nothing,
+    /// They wrote to it.
+    Wrote,
+    /// One of them took it away.
+    TookAway,
 }
 
 impl Seen<'_> {
@@ -33,8 +46,11 @@ impl Seen<'_> {
 
 /// How the change has ended, if it has.
 pub fn outcome(change: &BreakglassChangeSpec, verdict: Option<Verdict>, seen: &Seen<'_>) -> Option<Outcome> {
-    if verdict == Some(Verdict::Rejected) && is_put_back(change, seen.now) {
-        return Some(Outcome::PutBack);
+    if verdict == Some(Verdict::Rejected) {
+        let changes: Vec<&BreakglassChangeSpec> = [change].into_iter().chain(seen.rejected).collect();
+        if (1..=changes.len()).any(|count| are_put_back(&changes[..count], seen.now)) {
+            return Some(Outcome::PutBack);
+        }
     }
     let made_below = change.before.is_none() && change.subresource.is_some();
     match change.operation {
@@ -68,12 +84,13 @@ fn of_delete(change: &BreakglassChangeSpec, verdict: Option<Verdict>, seen: &See
         return Some(Outcome::UndoneByEngine);
     }
     let same = !change.truncated && without_notes(before.clone()) == without_notes(now.clone());
-    Some(if same { Outcome::Undone } else { Outcome::Superseded })
+    let how = if same { Outcome::Undone } else { Outcome::Superseded };
+    (seen.later == Later::Nothing).then_some(how)
 }
 
 fn of_create(change: &BreakglassChangeSpec, seen: &Seen<'_>) -> Option<Outcome> {
     let Some((_, now)) = seen.now.filter(|_| !seen.is_gone(change)) else {
-        return (!seen.taken_away).then_some(Outcome::Gone);
+        return (seen.later != Later::TookAway).then_some(Outcome::Gone);
     };
     if change.truncated {
         return None;
@@ -93,7 +110,7 @@ fn is_body(field: &Field) -> bool {
 }
 
 fn of_update(change: &BreakglassChangeSpec, seen: &Seen<'_>) -> Option<Outcome> {
-    let Some((_, now)) = seen.now else { return (!seen.taken_away).then_some(Outcome::Gone) };
+    let Some((_, now)) = seen.now else { return (seen.later != Later::TookAway).then_some(Outcome::Gone) };
     if change.truncated {
         return None;
     }
@@ -111,7 +128,11 @@ fn of_update(change: &BreakglassChangeSpec, seen: &Seen<'_>) -> Option<Outcome> 
             // A field that is away is nobody's.
             let mut present = back.iter().filter(is_there).peekable();
             let by_engine = if present.peek().is_some() { present.any(applied) } else { (seen.applied)("") };
-            Some(if by_engine { Outcome::UndoneByEngine } else { Outcome::Undone })
+            match seen.later {
+                _ if by_engine => Some(Outcome::UndoneByEngine),
+                Later::Nothing => Some(Outcome::Undone),
+                Later::Wrote | Later::TookAway => None,
+            }
         }
         ([], [_, ..], []) => {
             let mut present = there.iter().filter(is_there).peekable();
@@ -153,7 +174,7 @@ mod tests {
     ) {
         let applies = |pointer: &str| applied.contains(&pointer);
         let now = now.as_ref().map(|(uid, now)| (*uid, now));
-        let seen = Seen { now, applied: &applies, taken_away: false, in_inventory: true };
+        let seen = Seen { now, applied: &applies, rejected: &[], later: Later::Nothing, in_inventory: true };
         assert_eq!(outcome(change, verdict, &seen), expected, "{verdict:?} {now:?} {applied:?}");
     }
 
@@ -183,8 +204,34 @@ mod tests {
     #[test]
     fn an_update_of_what_a_pending_delete_took_away_is_owed() {
         let update = change("Update", object(1, "a"), object(3, "b"));
-        let seen = Seen { now: None, applied: &|_| false, taken_away: true, in_inventory: false };
+        let seen = Seen { now: None, applied: &|_| false, rejected: &[], later: Later::TookAway, in_inventory: false };
         assert_eq!(outcome(&update, None, &seen), None);
+    }
+
+    #[test]
+    fn what_a_pending_change_made_of_it_is_no_end() {
+        let update = change("Update", object(1, "a"), object(3, "b"));
+        let now = object(1, "a");
+        for (applied, expected) in [(false, None), (true, Some(Outcome::UndoneByEngine))] {
+            let applies = |_: &str| applied;
+            let seen = Seen {
+                now: Some(("u", &now)),
+                applied: &applies,
+                rejected: &[],
+                later: Later::Wrote,
+                in_inventory: false,
+            };
+            assert_eq!(outcome(&update, None, &seen), expected);
+        }
+        let delete = change("Delete", object(1, "a"), json!(null));
+        let seen = Seen {
+            now: Some(("v", &now)),
+            applied: &|_| false,
+            rejected: &[],
+            later: Later::Wrote,
+            in_inventory: false,
+        };
+        assert_eq!(outcome(&delete, None, &seen), None);
     }
 
     #[test]
@@ -233,7 +280,7 @@ mod tests {
         // An engine that still means to apply it will make it again.
         delete.engine_owner = Some("Kustomization flux-system/prod".to_owned());
         check(&delete, accepted, (None, &[]), None);
-        let seen = Seen { now: None, applied: &|_| false, taken_away: true, in_inventory: false };
+        let seen = Seen { now: None, applied: &|_| false, rejected: &[], later: Later::TookAway, in_inventory: false };
         assert_eq!(outcome(&delete, accepted, &seen), Some(Outcome::InGit));
     }
 

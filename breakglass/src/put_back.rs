@@ -121,6 +121,20 @@ pub fn put_all_back(
     values: Values<'_>,
     now: Option<&Value>,
 ) -> Result<Option<Value>, (usize, Obstacle)> {
+    match one_by_one(changes, values, now) {
+        // They may have been put back already, all at once: then no field is what one of them alone had found there.
+        Err((place, obstacle @ Obstacle::WrittenSince(_))) => {
+            together(changes, values, now).map(Some).ok_or((place, obstacle))
+        }
+        result => result,
+    }
+}
+
+fn one_by_one(
+    changes: &[&BreakglassChangeSpec],
+    values: Values<'_>,
+    now: Option<&Value>,
+) -> Result<Option<Value>, (usize, Obstacle)> {
     let mut state = now.cloned();
     for (place, change) in changes.iter().enumerate() {
         state = put_back(change, values, state.as_ref()).map_err(|obstacle| (place, obstacle))?;
@@ -128,8 +142,48 @@ pub fn put_all_back(
     Ok(state)
 }
 
-/// Whether nothing is left of a change in its object as it is `now`, in the form of a record, and under this uid.
-pub fn is_put_back(change: &BreakglassChangeSpec, now: Option<(&str, &Value)>) -> bool {
+/// The object without what the changes made of it together; `None` where that is not all that happened to their fields.
+fn together(changes: &[&BreakglassChangeSpec], values: Values<'_>, now: Option<&Value>) -> Option<Value> {
+    let (before, after) = first_and_last(changes)?;
+    let (before, after) = match values {
+        Values::Plain => (without_stamp(before?), without_stamp(after)),
+        Values::Hashed(_) => (without_notes(before?), without_notes(after)),
+    };
+    let remains = Remains::of(&before, &after, now?);
+    let hidden = |field: &Field| matches!(values, Values::Hashed(paths) if is_below(&field.name, paths));
+    let others = |field: &&Field| field.left == Left::Other && !is_note(&field.name);
+    let stands = remains.fields.iter().any(|field| others(&field) || hidden(field));
+    (!stands).then_some(remains.without)
+}
+
+/// What was there before the first of the changes, and after the last, as the records have it.
+fn first_and_last(changes: &[&BreakglassChangeSpec]) -> Option<(Option<Value>, Value)> {
+    let last = changes.first()?;
+    let mut after = patched(last.before.as_ref(), &last.patch).filter(|after| after.is_object() && !last.truncated)?;
+    // A record has no uid in its body.
+    if let Some(uid) = &last.target.uid {
+        after["metadata"]["uid"] = uid.as_str().into();
+    }
+    let before = one_by_one(changes, Values::Plain, Some(&after)).ok()?;
+    Some((before.map(|before| without_noise(before, true)), without_noise(after, true)))
+}
+
+/// Whether nothing is left of changes of one object, the latest first, as it is `now`, in the form of a record, under this uid.
+pub fn are_put_back(changes: &[&BreakglassChangeSpec], now: Option<(&str, &Value)>) -> bool {
+    if let [change] = changes {
+        return is_put_back(change, now);
+    }
+    match (first_and_last(changes), now) {
+        (Some((None, _)), now) => changes.last().is_some_and(|created| is_put_back(created, now)),
+        (Some((Some(before), after)), Some((_, now))) => {
+            let (before, after) = (without_notes(before), without_notes(after));
+            before != after && Remains::of(&before, &after, &without_notes(now.clone())).is_back()
+        }
+        (Some((Some(_), _)) | None, _) => false,
+    }
+}
+
+fn is_put_back(change: &BreakglassChangeSpec, now: Option<(&str, &Value)>) -> bool {
     let Some(before) = change.before.as_ref() else {
         return change.operation == Operation::Create
             && change.subresource.is_none()
@@ -161,7 +215,7 @@ pub fn is_the_way_back(way: &BreakglassChangeSpec, changes: &[&BreakglassChangeS
     if let (Some(before), Some(uid)) = (before.as_mut(), &way.target.uid) {
         before["metadata"]["uid"] = uid.as_str().into();
     }
-    match put_all_back(changes, Values::Plain, before.as_ref()) {
+    match one_by_one(changes, Values::Plain, before.as_ref()) {
         Ok(back) => back.map(|back| without_notes(without_noise(back, true))) == after && way.before != after,
         Err(_) => false,
     }
@@ -331,6 +385,10 @@ mod tests {
         assert_eq!(put_all_back(&[&second, &first], Values::Plain, Some(&live("u", 5))), Ok(Some(live("u", 1))));
         let alone = put_all_back(&[&first], Values::Plain, Some(&live("u", 5)));
         assert_eq!(alone, Err((0, Obstacle::WrittenSince(vec!["/spec/replicas".to_owned()]))));
+        // Put back already, all at once; with what others did beside it.
+        assert_eq!(put_all_back(&[&second, &first], Values::Plain, Some(&live("u", 1))), Ok(Some(live("u", 1))));
+        let since = Err((0, Obstacle::WrittenSince(vec!["/spec/replicas".to_owned()])));
+        assert_eq!(put_all_back(&[&second, &first], Values::Plain, Some(&live("u", 9))), since);
         let deleted = change("Delete", object(5), json!(null));
         assert_eq!(put_all_back(&[&deleted, &second, &first], Values::Plain, None), Ok(Some(object(1))));
     }
@@ -347,6 +405,16 @@ mod tests {
         assert!(!is_put_back(&made, Some(("u", &object(1)))));
         let deleted = change("Delete", object(1), json!(null));
         assert!(is_put_back(&deleted, Some(("v", &object(1)))) && !is_put_back(&deleted, None));
+    }
+
+    #[test]
+    fn of_several_nothing_is_left_when_the_object_is_what_it_was_before_the_first() {
+        let [first, second] = [change("Update", object(1), object(3)), change("Update", object(3), object(5))];
+        let both = [&second, &first];
+        assert!(are_put_back(&both, Some(("u", &object(1)))) && !are_put_back(&[&second], Some(("u", &object(1)))));
+        assert!(!are_put_back(&both, Some(("u", &object(3)))) && !are_put_back(&both, None));
+        let made = change("Create", json!(null), object(3));
+        assert!(are_put_back(&[&second, &made], None) && !are_put_back(&[&second, &made], Some(("u", &object(3)))));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use breakglass::decide::REHEARSED;
 use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Request};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, Request};
 use kube::client::Body;
 use kube::core::Status;
 use serde_json::Value;
@@ -72,6 +72,64 @@ pub async fn create(client: &Client, part: &Part, really: Really) -> kube::Resul
 pub async fn delete(client: &Client, api: &Api<DynamicObject>, name: &str, really: Really) -> kube::Result<Heard> {
     let params = DeleteParams { dry_run: really == Really::DryRun, ..DeleteParams::background() };
     let request = Request::new(api.resource_url()).delete(name, &params);
+    send(client, request.map_err(kube::Error::BuildRequest)?).await
+}
+
+/// What a write to an object, as it was read, is sent to.
+#[derive(Clone, Copy, Debug)]
+pub struct Addressee<'a> {
+    /// Where objects like it are.
+    pub api: &'a Api<DynamicObject>,
+    /// Its name.
+    pub name: &'a str,
+    /// The part of it that is written to, where it is not all of it.
+    pub subresource: Option<&'a str>,
+}
+
+/// Replaces an object that was read, unless somebody has written to it since.
+///
+/// # Errors
+/// What the API server answers. `Api` where it says no.
+pub async fn replace(
+    client: &Client,
+    to: Addressee<'_>,
+    (object, manager): (&Value, &str),
+    really: Really,
+) -> kube::Result<Heard> {
+    let params = PostParams { dry_run: really == Really::DryRun, field_manager: Some(manager.to_owned()) };
+    let bytes = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+    let request = Request::new(to.api.resource_url());
+    let request = match to.subresource {
+        None => request.replace(to.name, &params, bytes),
+        Some(subresource) => request.replace_subresource(subresource, to.name, &params, bytes),
+    };
+    send(client, request.map_err(kube::Error::BuildRequest)?).await
+}
+
+/// Creates an object under its name.
+///
+/// # Errors
+/// What the API server answers. `Api` where it says no.
+pub async fn make(
+    client: &Client,
+    to: Addressee<'_>,
+    (object, manager): (&Value, &str),
+    really: Really,
+) -> kube::Result<Heard> {
+    let params = PostParams { dry_run: really == Really::DryRun, field_manager: Some(manager.to_owned()) };
+    let bytes = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+    let request = Request::new(to.api.resource_url()).create(&params, bytes);
+    send(client, request.map_err(kube::Error::BuildRequest)?).await
+}
+
+/// Deletes the very object with this uid, and what it owns after it.
+///
+/// # Errors
+/// What the API server answers. `Api` where it says no.
+pub async fn delete_that(client: &Client, to: Addressee<'_>, uid: &str, really: Really) -> kube::Result<Heard> {
+    let preconditions = Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+    let params = DeleteParams { dry_run: really == Really::DryRun, preconditions, ..DeleteParams::background() };
+    let request = Request::new(to.api.resource_url()).delete(to.name, &params);
     send(client, request.map_err(kube::Error::BuildRequest)?).await
 }
 

@@ -7,7 +7,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::commands::{
-    blame, close, completion, defer, diff, doctor, install, list, open, policy, run, show, status, uninstall, version,
+    blame, close, completion, defer, diff, doctor, install, list, open, policy, reject, run, show, status, uninstall,
+    version,
 };
 use crate::print::Printer;
 
@@ -141,6 +142,7 @@ pub enum Command {
     Show(show::ShowArgs),
     Diff(diff::DiffArgs),
     Blame(blame::BlameArgs),
+    Reject(reject::RejectArgs),
     Defer(defer::DeferArgs),
     Close(close::CloseArgs),
     Policy(policy::PolicyArgs),

@@ -18,6 +18,8 @@ pub enum Doing {
     Closing,
     /// Giving a verdict.
     Deciding,
+    /// Writing to an object what was there before.
+    PuttingBack,
     /// Reading tokens, records or the policy.
     Reading(&'static str),
 }
@@ -26,7 +28,7 @@ impl Doing {
     /// The role that comes with our manifests and allows this.
     pub fn role(self) -> Option<&'static str> {
         match self {
-            Self::Asking(_) => None,
+            Self::Asking(_) | Self::PuttingBack => None,
             Self::Opening | Self::Closing | Self::Deciding => Some("breakglass-opener"),
             Self::Reading(_) => Some("breakglass-viewer"),
         }
@@ -40,6 +42,7 @@ impl fmt::Display for Doing {
             Self::Opening => f.write_str("opening a token"),
             Self::Closing => f.write_str("closing a token"),
             Self::Deciding => f.write_str("giving a verdict"),
+            Self::PuttingBack => f.write_str("putting it back"),
             Self::Reading(what) => write!(f, "reading {what}"),
         }
     }

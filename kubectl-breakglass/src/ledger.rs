@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use breakglass::api::{BreakglassChange, ChangePhase};
-use breakglass::record::{INCIDENT_LABEL, NAMESPACE_LABEL};
+use breakglass::record::{FOLLOWS, INCIDENT_LABEL, NAMESPACE_LABEL};
 use breakglass::stamp;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::{Resource, ResourceExt};
@@ -185,8 +185,9 @@ pub fn read_record(object: DynamicObject, keep: Keep) -> std::result::Result<Rec
     whole["apiVersion"] = BreakglassChange::api_version(&()).into();
     whole["kind"] = BreakglassChange::kind(&()).into();
     without_managed_fields(&mut whole);
-    let annotations = whole.pointer("/spec/before/metadata/annotations");
-    let found = annotations.and_then(|annotations| annotations.get(stamp::CHANGE)?.as_str()).map(str::to_owned);
+    // What a scale found is noted when its parent is stamped: a Scale has no annotations.
+    let notes = [("/metadata/annotations", FOLLOWS), ("/spec/before/metadata/annotations", stamp::CHANGE)];
+    let found = notes.iter().find_map(|(place, key)| whole.pointer(place)?.get(key)?.as_str()).map(str::to_owned);
     if keep == Keep::Lines {
         if let Some(spec) = whole.get_mut("spec").and_then(Value::as_object_mut) {
             spec.remove("before");

@@ -32,6 +32,8 @@ pub mod live;
 pub mod origin;
 // Who put each field of it where it is.
 pub mod authors;
+// What it takes to put changes back.
+pub mod restore;
 // What is wrong with a policy that nobody has put in force yet.
 pub mod lint;
 // From a word for a kind to the kind.
@@ -189,6 +191,7 @@ async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Resul
         Command::Show(args) => commands::show::show(ctx, &args).await,
         Command::Diff(args) => commands::diff::diff(ctx, &args).await,
         Command::Blame(args) => commands::blame::blame(ctx, &args).await,
+        Command::Reject(args) => commands::reject::reject(ctx, &args).await,
         Command::Defer(args) => commands::defer::defer(ctx, &args).await,
         Command::Close(args) => commands::close::close(ctx, &args).await,
         Command::Policy(args) => commands::policy::policy(ctx, &args, subject).await,

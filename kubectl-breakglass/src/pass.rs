@@ -1,7 +1,8 @@
-//! Pass: the tokens that an install or an uninstall holds while it writes to what breakglass itself guards.
+//! Pass: the tokens that a command holds while it writes to what tokens are needed for: an install, an uninstall, a reject.
 
 use std::collections::BTreeSet;
 
+use breakglass::api::Span;
 use kube::ResourceExt;
 
 use crate::commands::open::{OpenArgs, wait_for_approval};
@@ -19,6 +20,8 @@ pub struct Cause {
     pub reason: String,
     /// The command line that was typed, to be typed again with an incident.
     pub command: String,
+    /// For how long, where that is not the policy's to say.
+    pub ttl: Option<Span>,
 }
 
 /// Tokens, one for each environment. To be closed, whatever becomes of the work.
@@ -47,7 +50,7 @@ impl Pass {
             return Err(CommandError::usage(message).hint(hint));
         };
         for environment in environments {
-            if let Err(error) = pass.add(ctx, incident, environment, &cause.reason).await {
+            if let Err(error) = pass.add(ctx, incident, environment, cause).await {
                 pass.close(ctx).await;
                 return Err(error);
             }
@@ -55,12 +58,12 @@ impl Pass {
         Ok(pass)
     }
 
-    async fn add(&mut self, ctx: &mut Ctx<'_>, incident: &str, environment: &str, reason: &str) -> Result<()> {
+    async fn add(&mut self, ctx: &mut Ctx<'_>, incident: &str, environment: &str, cause: &Cause) -> Result<()> {
         let args = OpenArgs {
             incident: incident.to_owned(),
-            reason: reason.to_owned(),
+            reason: cause.reason.clone(),
             environment: Some(environment.to_owned()),
-            ttl: None,
+            ttl: cause.ttl,
             wait: true,
             yes: true,
             dry_run: false,

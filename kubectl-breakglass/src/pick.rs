@@ -1,5 +1,6 @@
 //! From what the command line names to records: a change by its name, or all changes of an object.
 
+use std::collections::VecDeque;
 use std::str::FromStr;
 
 use breakglass::api::Target;
@@ -99,8 +100,18 @@ fn readable(ledger: Ledger) -> Result<Vec<Record>> {
     }
 }
 
-fn oldest_first(records: &mut [Record]) {
+/// Times are whole seconds: of two in one second the one that found the other's stamp came later.
+fn oldest_first(records: &mut Vec<Record>) {
     records.sort_by(|a, b| (a.change.spec.time, &a.name).cmp(&(b.change.spec.time, &b.name)));
+    let mut left: VecDeque<Record> = std::mem::take(records).into();
+    while let Some(first) = left.front() {
+        let second = first.change.spec.time;
+        let of_it = left.iter().take_while(|record| record.change.spec.time == second).count();
+        let names: Vec<String> = left.iter().take(of_it).map(|record| record.name.clone()).collect();
+        let follows = |record: &Record| record.found.as_ref().is_some_and(|found| names.contains(found));
+        let next = left.iter().take(of_it).position(|record| !follows(record)).unwrap_or(0);
+        records.extend(left.remove(next));
+    }
 }
 
 /// The records that are named, the oldest first; never none.
@@ -185,6 +196,27 @@ fn namespace(ctx: &Ctx<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_in_one_second_the_one_that_found_the_other_is_later() {
+        let record = |name: &str, second: u32, found: Option<&str>| {
+            let spec = serde_json::json!({"token": "t", "incident": "INC-1", "user": "alice@example.com",
+                "time": format!("2026-11-20T12:00:{second:02}Z"), "environment": "prod", "operation": "Update",
+                "target": {"apiVersion": "v1", "kind": "ConfigMap", "resource": "configmaps", "name": "a"},
+                "patch": [], "decideBy": "2026-11-21T12:00:00Z"});
+            let change = breakglass::api::BreakglassChange::new(name, serde_json::from_value(spec).unwrap());
+            Record { name: name.to_owned(), change, found: found.map(str::to_owned), whole: None }
+        };
+        let mut records = vec![
+            record("a", 2, Some("c")),
+            record("b", 1, None),
+            record("c", 2, Some("d")),
+            record("d", 2, Some("b")),
+            record("e", 3, Some("a")),
+        ];
+        oldest_first(&mut records);
+        assert_eq!(records.iter().map(|record| record.name.as_str()).collect::<String>(), "bdcae");
+    }
 
     #[test]
     fn a_word_with_a_slash_is_an_object_unless_its_kind_is_a_change() {

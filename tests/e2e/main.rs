@@ -121,6 +121,10 @@ mod gate_store;
 mod seeing;
 // What is decided about it.
 mod verdict;
+// What is rejected is put back.
+mod reject;
+// Every change comes to its end.
+mod settle;
 // The value of a Secret shows nowhere but in the Secret.
 mod secret;
 // What shows from outside, and who is woken by it.

@@ -149,7 +149,7 @@ async fn start(config: &Config, log_lines_lost: Counter) -> Result<listen::Serve
         claims: Default::default(),
     };
     tokio::spawn(Arc::new(settler).keep(leading.clone()));
-    tokio::spawn(settle::objects::keep(cluster.clone(), leading.clone()));
+    tokio::spawn(settle::objects::keep(cluster.clone(), leading.clone(), Utc::now));
 
     let named = (config.server_name(), Utc::now as fn() -> DateTime<Utc>);
     let health = health::Health::new(cluster.clone(), registrar.clone(), certificates.clone(), named, stop);

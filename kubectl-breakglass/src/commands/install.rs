@@ -111,7 +111,7 @@ impl InstallArgs {
     fn cause(&self) -> Cause {
         let reason =
             self.reason.clone().unwrap_or_else(|| concat!("install of ", env!("CARGO_PKG_VERSION")).to_owned());
-        Cause { incident: self.incident.clone(), reason, command: self.command() }
+        Cause { incident: self.incident.clone(), reason, command: self.command(), ttl: None }
     }
 
     fn deadline(&self) -> Deadline {

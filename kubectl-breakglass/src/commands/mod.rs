@@ -14,6 +14,8 @@ pub mod show;
 pub mod diff;
 // Who put each field where it is.
 pub mod blame;
+// Put back what was there.
+pub mod reject;
 // Put a verdict off.
 pub mod defer;
 // End a token early, say what is still owed.

@@ -72,7 +72,7 @@ impl UninstallArgs {
 
     fn cause(&self) -> Cause {
         let reason = self.reason.clone().unwrap_or_else(|| "uninstall".to_owned());
-        Cause { incident: self.incident.clone(), reason, command: self.command() }
+        Cause { incident: self.incident.clone(), reason, command: self.command(), ttl: None }
     }
 }
 

@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use breakglass::api::{BreakglassChange, Outcome, Verdict};
-use breakglass::outcome::{Seen, outcome};
+use breakglass::api::{BreakglassChange, ChangePhase, Operation, Outcome, Verdict};
+use breakglass::outcome::{Later, Seen, outcome};
 use breakglass::record::{FOLLOWS, UNTIL};
 use breakglass::seal::Key;
 use breakglass::stamp::{self, State};
@@ -34,6 +34,8 @@ use crate::leader::Leading;
 use crate::notice::{Kind, Notice, Notices};
 use crate::said::said;
 use crate::status;
+
+use sight::Sight;
 
 /// How often it is asked which changes were written to. Asking is in memory.
 const EVERY: Duration = Duration::from_millis(500);
@@ -131,6 +133,9 @@ impl Settler {
         match self.ended(&change).await? {
             Ended::As(outcome) => self.close(&change, outcome).await,
             Ended::Perhaps(wait) => self.show(&change, State::of_phase(phase)).await.map(|()| Some(wait)),
+            Ended::No if phase == Some(ChangePhase::Pending) && way_back::is_one(&self.cluster, &change).await? => {
+                self.close(&change, Outcome::PutBack).await
+            }
             Ended::No => {
                 self.show(&change, State::of_phase(phase)).await?;
                 Ok((State::of_phase(phase) == State::Rejected).then(|| self.until_put_back(&change)))
@@ -147,18 +152,23 @@ impl Settler {
             Some(owner) => kustomization::owned_by(self.cluster.client(), owner).await?,
             None => None,
         };
-        let taken_away = sight.is_none() && self.is_taken_away(&name).await?;
+        let later = self.later(&name, sight.as_ref()).await?;
         // What is gone has no marks any more: the record says whose it was.
         let in_inventory = sight.is_none() && self.is_in_inventory(change).await?;
+        let verdict = change.status.as_ref().and_then(|status| status.verdict);
+        let rejected = match verdict {
+            Some(Verdict::Rejected) => way_back::rejected_before(&self.cluster, change).await?,
+            Some(Verdict::Accepted | Verdict::Deferred) | None => Vec::new(),
+        };
         let then = spec.time.instant();
         let applied = |pointer: &str| sight.as_ref().is_some_and(|sight| sight.is_applied(pointer, then));
         let seen = Seen {
             now: sight.as_ref().map(|sight| (sight.uid.as_str(), &sight.recorded)),
             applied: &applied,
-            taken_away,
+            rejected: &rejected,
+            later,
             in_inventory,
         };
-        let verdict = change.status.as_ref().and_then(|status| status.verdict);
         let ended = outcome(spec, verdict, &seen);
         let is_idle = kustomization.as_ref().is_some_and(kustomization::Kustomization::is_suspended)
             || sight.as_ref().is_some_and(|sight| sight.is_held);
@@ -197,19 +207,23 @@ impl Settler {
         Ended::Perhaps(left)
     }
 
-    /// Whether a change that is open, made later, took the object away: then the object is that one's debt, and this one's too.
-    async fn is_taken_away(&self, name: &str) -> Result<bool> {
-        for later in self.cluster.open_followers(name).into_iter().take(ASKED) {
-            if let Some(change) = self.cluster.live_change(&later).await?
-                && matches!(
-                    change.spec.operation,
-                    breakglass::api::Operation::Delete | breakglass::api::Operation::Evict
-                )
-            {
-                return Ok(true);
+    /// What changes that are open did to the object after this one.
+    async fn later(&self, name: &str, sight: Option<&Sight>) -> Result<Later> {
+        let followers = self.cluster.open_followers(name);
+        let Some(sight) = sight else {
+            for follower in followers.iter().take(ASKED) {
+                let change = self.cluster.live_change(follower).await?;
+                let operation = change.map(|change| change.spec.operation);
+                if matches!(operation, Some(Operation::Delete | Operation::Evict)) {
+                    return Ok(Later::TookAway);
+                }
             }
-        }
-        Ok(false)
+            return Ok(if followers.is_empty() { Later::Nothing } else { Later::Wrote });
+        };
+        // What was made anew follows nothing: its stamp says whose it is.
+        let earlier = self.cluster.open_chain(name);
+        let is_anothers = sight.carried.as_ref().is_some_and(|carried| carried != name && !earlier.contains(carried));
+        Ok(if is_anothers || !followers.is_empty() { Later::Wrote } else { Later::Nothing })
     }
 
     async fn is_in_inventory(&self, change: &BreakglassChange) -> Result<bool> {

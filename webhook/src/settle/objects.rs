@@ -90,12 +90,14 @@ impl Watched {
         due
     }
 
-    fn put(&mut self, kind: &Kind, object: &PartialObjectMeta<DynamicObject>, is_new: IsNew) {
+    fn put(&mut self, kind: &Kind, object: &PartialObjectMeta<DynamicObject>, (is_new, now): (IsNew, DateTime<Utc>)) {
         let Some(change) = object.annotations().get(stamp::CHANGE).cloned() else { return };
         let written = digest(object);
         let objects = self.objects.entry(kind.clone()).or_default();
         let seen = objects.insert(object.uid().unwrap_or_default(), Seen { change: change.clone(), written });
-        let is_same = seen.is_some_and(|seen| seen.written == written && seen.change == change);
+        // Times are whole seconds: two writes of one client in one second look like one.
+        let is_same = seen.is_some_and(|seen| seen.written == written && seen.change == change)
+            && !last_written(object).is_some_and(|last| now - last < OWN_WRITE);
         if !is_same && (is_new == IsNew::News || is_written_since(object)) {
             self.notice(change);
         }
@@ -124,6 +126,13 @@ fn digest(object: &PartialObjectMeta<DynamicObject>) -> u64 {
     hasher.finish()
 }
 
+/// When somebody wrote to it last.
+fn last_written(object: &PartialObjectMeta<DynamicObject>) -> Option<DateTime<Utc>> {
+    let writes = object.managed_fields().iter().filter(|entry| entry.subresource.as_deref() != Some("status"));
+    let times = writes.filter_map(|entry| entry.time.as_ref().map(|time| time.0.as_second()));
+    times.max().and_then(|second| DateTime::from_timestamp(second, 0))
+}
+
 /// Whether somebody, or an engine, has written to an object since its stamp was put on.
 fn is_written_since(object: &PartialObjectMeta<DynamicObject>) -> bool {
     let stamped = object.annotations().get(stamp::TIME).and_then(|time| time.parse::<Timestamp>().ok());
@@ -141,6 +150,7 @@ fn is_written_since(object: &PartialObjectMeta<DynamicObject>) -> bool {
 /// Watches objects while it leads.
 pub struct Objects {
     cluster: Arc<Cluster>,
+    clock: fn() -> DateTime<Utc>,
     watched: Arc<Mutex<Watched>>,
     watches: HashMap<Kind, Watch>,
     /// Changes of which the kind of their object is known.
@@ -166,7 +176,7 @@ impl Drop for Objects {
 }
 
 /// Has changes looked at for as long as the process runs; all that is known is forgotten with the lead.
-pub async fn keep(cluster: Arc<Cluster>, leading: Leading) {
+pub async fn keep(cluster: Arc<Cluster>, leading: Leading, clock: fn() -> DateTime<Utc>) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut objects: Option<Objects> = None;
@@ -179,7 +189,7 @@ pub async fn keep(cluster: Arc<Cluster>, leading: Leading) {
         }
         let objects = match &mut objects {
             Some(objects) => objects,
-            None => objects.insert(Objects::begin(cluster.clone()).await),
+            None => objects.insert(Objects::begin(cluster.clone(), clock).await),
         };
         objects.lock().take_due().iter().for_each(|name| objects.cluster.touch_all(name));
         if sweep.elapsed() >= SWEEP_EVERY {
@@ -191,9 +201,9 @@ pub async fn keep(cluster: Arc<Cluster>, leading: Leading) {
 
 impl Objects {
     /// Watches the kinds of all changes that are open.
-    async fn begin(cluster: Arc<Cluster>) -> Self {
+    async fn begin(cluster: Arc<Cluster>, clock: fn() -> DateTime<Utc>) -> Self {
         let watched = Arc::default();
-        let mut objects = Self { cluster, watched, watches: HashMap::new(), known: HashSet::new(), swept: None };
+        let mut objects = Self { cluster, clock, watched, watches: HashMap::new(), known: HashSet::new(), swept: None };
         if let Err(error) = objects.learn_all().await {
             tracing::warn!("learning what open changes were made to: {error:#}; they are looked at one by one");
         }
@@ -229,7 +239,7 @@ impl Objects {
             Some(Watch::Failed(since)) if since.elapsed() < WATCH_AGAIN => return,
             Some(Watch::Failed(_)) | None => {}
         }
-        let task = tokio::spawn(watch(self.cluster.clone(), self.watched.clone(), resource));
+        let task = tokio::spawn(watch((self.cluster.clone(), self.clock), self.watched.clone(), resource));
         self.watches.insert(kind, Watch::Running(task));
     }
 
@@ -265,7 +275,11 @@ impl Objects {
 }
 
 /// Follows the stamped objects of one kind until that fails.
-async fn watch(cluster: Arc<Cluster>, watched: Arc<Mutex<Watched>>, resource: ApiResource) {
+async fn watch(
+    (cluster, now): (Arc<Cluster>, fn() -> DateTime<Utc>),
+    watched: Arc<Mutex<Watched>>,
+    resource: ApiResource,
+) {
     let kind = (resource.api_version.clone(), resource.plural.clone());
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(cluster.client().clone(), &resource);
     let mut events = std::pin::pin!(watch_stream(api, watcher::Config::default().labels(OPEN)));
@@ -276,7 +290,7 @@ async fn watch(cluster: Arc<Cluster>, watched: Arc<Mutex<Watched>>, resource: Ap
             Ok(Event::Init) => listing.clear(),
             Ok(Event::InitApply(object)) => {
                 listing.extend(object.uid());
-                watched.put(&kind, &object, IsNew::Listed);
+                watched.put(&kind, &object, (IsNew::Listed, now()));
             }
             // What is not listed any more has gone, or lost its stamp, while nobody watched.
             Ok(Event::InitDone) => {
@@ -284,7 +298,7 @@ async fn watch(cluster: Arc<Cluster>, watched: Arc<Mutex<Watched>>, resource: Ap
                 let gone: Vec<String> = gone.map(|(_, seen)| seen.change).collect();
                 gone.into_iter().for_each(|change| watched.notice(change));
             }
-            Ok(Event::Apply(object)) => watched.put(&kind, &object, IsNew::News),
+            Ok(Event::Apply(object)) => watched.put(&kind, &object, (IsNew::News, now())),
             Ok(Event::Delete(object)) => {
                 let objects = watched.objects.entry(kind.clone()).or_default();
                 if let Some(seen) = objects.remove(&object.uid().unwrap_or_default()) {
@@ -335,13 +349,18 @@ mod tests {
         let kind = ("apps/v1".to_owned(), "deployments".to_owned());
         let written = field("kustomize-controller", "12:00:07", None);
         let mut watched = Watched::default();
-        watched.put(&kind, &object("u", "c", json!([written])), IsNew::News);
+        let at = |time: &str| (IsNew::News, format!("2026-11-20T{time}Z").parse().unwrap());
+        watched.put(&kind, &object("u", "c", json!([written])), at("12:00:07"));
         assert_eq!(watched.take_due(), ["c"]);
         let status = field("kube-controller-manager", "12:00:09", Some("status"));
-        watched.put(&kind, &object("u", "c", json!([written, status])), IsNew::News);
+        watched.put(&kind, &object("u", "c", json!([written, status])), at("12:00:11"));
         assert!(watched.due.is_empty());
+        // Two writes in one second look alike.
+        watched.put(&kind, &object("u", "c", json!([written])), at("12:00:08"));
+        assert!(watched.due.contains_key("c"));
+        watched.due.clear();
         // Looked at a moment ago: it waits.
-        watched.put(&kind, &object("u", "c", json!([field("kustomize-controller", "12:00:11", None)])), IsNew::News);
+        watched.put(&kind, &object("u", "c", json!([field("kustomize-controller", "12:00:11", None)])), at("12:00:11"));
         assert!(watched.take_due().is_empty() && watched.due.contains_key("c"));
         assert_eq!(watched.shown(), ["c"]);
     }

@@ -6,6 +6,7 @@ use breakglass::engine::{Engine, Owner};
 use breakglass::owned::{Manager, managers, owners};
 use breakglass::record::as_recorded;
 use breakglass::seal::Key;
+use breakglass::stamp;
 use breakglass::write::Object;
 use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt;
@@ -30,6 +31,8 @@ pub struct Sight {
     pub uid: String,
     /// The object, or the part of it that was written to, as a record keeps it.
     pub recorded: Value,
+    /// The change that its stamp names.
+    pub carried: Option<String>,
     /// Which object of an engine its marks name.
     pub owner: Option<Owner>,
     /// Whether somebody keeps the engine from it.
@@ -87,6 +90,7 @@ pub async fn look(cluster: &Cluster, key: &Key, change: &BreakglassChange) -> Re
     Ok(Some(Sight {
         uid: object.uid().unwrap_or_default(),
         recorded,
+        carried: object.annotations().get(stamp::CHANGE).cloned(),
         owner: Owner::of(object.labels(), object.annotations()),
         is_held: object.annotations().get(RECONCILE.0).is_some_and(|value| value == RECONCILE.1),
         managers: managers(&whole),

@@ -38,20 +38,44 @@ pub async fn settle(cluster: &Cluster, change: &BreakglassChange, now: DateTime<
     Ok(())
 }
 
-/// Whether `way` put back `change`, alone or with others that were rejected.
-async fn is_way_back(cluster: &Cluster, way: &BreakglassChange, change: &BreakglassChange) -> Result<bool> {
-    let mut rejected: Vec<BreakglassChangeSpec> = Vec::new();
-    let mut next = way.annotations().get(FOLLOWS).cloned();
-    while let Some(name) = next.take().filter(|_| rejected.len() < DEPTH) {
+/// The changes that were made to the same part of the object before this one and are rejected, the latest first; the writes that
+/// put some of them back already are passed over.
+///
+/// # Errors
+/// Where the API server does not say.
+pub async fn rejected_before(cluster: &Cluster, change: &BreakglassChange) -> Result<Vec<BreakglassChangeSpec>> {
+    let mut rejected = Vec::new();
+    let mut next = change.annotations().get(FOLLOWS).cloned();
+    for _ in 0..DEPTH {
+        let Some(name) = next.take() else { break };
         let Some(earlier) = get(cluster, &name).await? else { break };
-        if earlier.status.as_ref().and_then(|status| status.verdict) != Some(Verdict::Rejected) {
+        let status = earlier.status.clone().unwrap_or_default();
+        let is_rejected = status.verdict == Some(Verdict::Rejected);
+        if !is_rejected && status.outcome != Some(Outcome::PutBack) {
             break;
         }
         next = earlier.annotations().get(FOLLOWS).cloned();
-        rejected.push(earlier.spec);
-        if is_the_way_back(&way.spec, &rejected.iter().collect::<Vec<_>>()) {
-            return Ok(true);
+        if is_rejected && earlier.spec.subresource == change.spec.subresource {
+            rejected.push(earlier.spec);
         }
+    }
+    Ok(rejected)
+}
+
+/// Whether this write put back what was rejected, as far as it found it there.
+///
+/// # Errors
+/// Where the API server does not say.
+pub async fn is_one(cluster: &Cluster, way: &BreakglassChange) -> Result<bool> {
+    let rejected = rejected_before(cluster, way).await?;
+    let rejected: Vec<&BreakglassChangeSpec> = rejected.iter().collect();
+    Ok((1..=rejected.len()).any(|count| is_the_way_back(&way.spec, &rejected[..count])))
+}
+
+/// Whether `way` put back `change`, alone or with others that were rejected.
+async fn is_way_back(cluster: &Cluster, way: &BreakglassChange, change: &BreakglassChange) -> Result<bool> {
+    if is_one(cluster, way).await? {
+        return Ok(true);
     }
     // What is made anew carries nothing that says what was there before.
     Ok(is_the_way_back(&way.spec, &[&change.spec]))

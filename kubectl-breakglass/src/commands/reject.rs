@@ -1,0 +1,226 @@
+//! `reject`: a change is put back, and that is proven.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use breakglass::api::{Span, Verdict};
+use breakglass::record::{without_noise, without_stamp};
+use breakglass::rules::Rules;
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::Exit;
+use crate::ctx::Ctx;
+use crate::error::Result;
+use crate::in_force::policy_in_force;
+use crate::ledger::{self, Keep, Record};
+use crate::pass::{Cause, Pass};
+use crate::pick::{Selection, select};
+use crate::print::diff::unified;
+use crate::restore::{Restoration, check, plan, write};
+use crate::tokens::Really;
+use crate::verdicts::{OnRefusal, give};
+
+/// How long a token lives that is opened to put something back: as long as it takes, and a moment more.
+const TOKEN_FOR: Span = Span::minutes(5);
+
+/// How long the webhook's leader is waited for to see that it is put back. It sees it later as well.
+const SETTLED_WITHIN: Duration = Duration::from_secs(20);
+
+/// How often it is asked meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(300);
+
+/// Put back what was there before a change
+///
+/// What the change did to its object is undone, field by field, and nothing
+/// else: what was made is deleted, what was deleted is made again. Where
+/// somebody has written to the same fields since, nothing is written, and the
+/// fields are named. Of several changes the latest goes first, and all are
+/// rejected, or none.
+///
+/// It is a write to production like any other: where no token of yours covers
+/// it, one for the same incident is opened for a few minutes, and closed.
+/// The change is settled when the object was read back and is what it was.
+/// A command that was broken off is run again: it goes on where it was.
+///
+/// Examples:
+///   kubectl breakglass reject -n prod deployment/api --dry-run
+///   kubectl breakglass reject --incident INC-123 --reason "rolled forward"
+#[derive(Args, Clone, Debug)]
+#[command(
+    verbatim_doc_comment,
+    override_usage = "kubectl breakglass reject CHANGE|KIND/NAME... [--reason REASON]\n       kubectl breakglass reject --incident INCIDENT [--reason REASON]"
+)]
+pub struct RejectArgs {
+    /// What is put back
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Why, for the report
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Show what would be written, have the server check it, and keep nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Put back what can be, where something else cannot
+    #[arg(long)]
+    pub keep_going: bool,
+}
+
+/// Puts back.
+///
+/// # Errors
+/// When something stands in the way, or the cluster does not take it.
+pub async fn reject(ctx: &mut Ctx<'_>, args: &RejectArgs) -> Result<Exit> {
+    let mut records = select(ctx, &args.selection).await?;
+    records.reverse();
+    let on_refusal = if args.keep_going { OnRefusal::KeepGoing } else { OnRefusal::Stop };
+    let mut exit = Exit::Done;
+    let mut restorations = Vec::new();
+    let rules = policy_in_force(&ctx.cluster).await?.rules;
+    for planned in plan(&ctx.cluster, &rules, records).await? {
+        match planned {
+            Ok(restoration) => restorations.push(restoration),
+            Err(stuck) if on_refusal == OnRefusal::Stop => return Err(stuck.error),
+            Err(stuck) => {
+                ctx.printer.say(&stuck.error.to_string());
+                exit = Exit::Half;
+            }
+        }
+    }
+    let needed = rehearse(ctx, &rules, &mut restorations).await?;
+    if args.dry_run {
+        show(ctx, &restorations)?;
+        let given = verdicts(ctx, &restorations, args, (Really::DryRun, on_refusal)).await?;
+        return Ok(if given == Exit::Done { exit } else { given });
+    }
+    let given = verdicts(ctx, &restorations, args, (Really::Yes, on_refusal)).await?;
+    let mut passes = Vec::new();
+    let done = put_back(ctx, (&mut restorations, &rules, needed), args, &mut passes).await;
+    for pass in passes {
+        pass.close(ctx).await;
+    }
+    let half = [exit, given, done?].into_iter().any(|exit| exit != Exit::Done);
+    Ok(if half { Exit::Half } else { Exit::Done })
+}
+
+/// Asks the server what would become of each write, and says which environments need a token, and for what.
+async fn rehearse(
+    ctx: &mut Ctx<'_>,
+    rules: &Rules,
+    restorations: &mut [Restoration],
+) -> Result<BTreeMap<String, (String, Span)>> {
+    let mut needed = BTreeMap::new();
+    for restoration in restorations {
+        let heard = write(&ctx.cluster, restoration, rules, Really::DryRun).await?;
+        if heard.is_some_and(|heard| heard.would_be_refused())
+            && let Some(record) = restoration.records.first()
+        {
+            let spec = &record.change.spec;
+            let longest = rules.environment_of_record(&spec.environment).token.max_ttl;
+            needed.insert(spec.environment.clone(), (spec.incident.clone(), TOKEN_FOR.min(longest)));
+        }
+    }
+    Ok(needed)
+}
+
+/// What would be written where.
+fn show(ctx: &mut Ctx<'_>, restorations: &[Restoration]) -> Result<()> {
+    for restoration in restorations {
+        let place = restoration.place();
+        if restoration.is_there() {
+            ctx.printer.say(&format!("note: {place} is what it was: nothing has to be written"));
+        } else if restoration.hidden {
+            ctx.printer.say(&format!("note: {place} would be written to; the policy hides its values"));
+        } else {
+            let plain =
+                |object: &Option<Value>| object.clone().map(|object| without_stamp(without_noise(object, false)));
+            let (now, wanted) = (plain(&restoration.now), plain(&restoration.wanted));
+            let titles = (format!("{place} now"), format!("{place} put back"));
+            let text = unified((&titles.0, now.as_ref()), (&titles.1, wanted.as_ref()), ctx.printer.colour)?;
+            ctx.printer.bytes(text.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+async fn verdicts(
+    ctx: &mut Ctx<'_>,
+    restorations: &[Restoration],
+    args: &RejectArgs,
+    how: (Really, OnRefusal),
+) -> Result<Exit> {
+    let records: Vec<Record> = restorations.iter().flat_map(|restoration| restoration.records.clone()).collect();
+    // What another verdict said beside itself is over with it.
+    let status = json!({"verdict": Verdict::Rejected, "note": args.reason, "until": null, "git": null});
+    give(ctx, &records, (&status, "rejected"), how).await
+}
+
+/// Writes, reads back, and waits until it is proven.
+async fn put_back(
+    ctx: &mut Ctx<'_>,
+    (restorations, rules, needed): (&mut [Restoration], &Rules, BTreeMap<String, (String, Span)>),
+    args: &RejectArgs,
+    passes: &mut Vec<Pass>,
+) -> Result<Exit> {
+    for (environment, (incident, ttl)) in needed {
+        let cause = Cause {
+            incident: Some(incident),
+            reason: args.reason.clone().unwrap_or_else(|| "putting back what was rejected".to_owned()),
+            command: "kubectl breakglass reject".to_owned(),
+            ttl: Some(ttl),
+        };
+        passes.push(Pass::open(ctx, &[environment].into(), &cause).await?);
+    }
+    let mut exit = Exit::Done;
+    for restoration in restorations.iter_mut() {
+        let done = async {
+            write(&ctx.cluster, restoration, rules, Really::Yes).await?;
+            check(&ctx.cluster, restoration).await
+        };
+        match done.await {
+            Ok(()) => ctx.printer.say(&format!("put back: {}", restoration.place())),
+            Err(error) if !args.keep_going => return Err(error.hint(again(restoration))),
+            Err(error) => {
+                ctx.printer.say(&error.to_string());
+                exit = Exit::Half;
+            }
+        }
+    }
+    settled(ctx, restorations).await?;
+    Ok(exit)
+}
+
+/// What to type to go on.
+fn again(restoration: &Restoration) -> String {
+    let names: Vec<&str> = restoration.records.iter().map(|record| record.name.as_str()).collect();
+    format!("kubectl breakglass reject {}", names.join(" "))
+}
+
+/// Waits until the webhook has seen it, and says so.
+async fn settled(ctx: &mut Ctx<'_>, restorations: &[Restoration]) -> Result<()> {
+    let begun = Instant::now();
+    let mut left: Vec<String> =
+        restorations.iter().flat_map(|restoration| &restoration.records).map(|record| record.name.clone()).collect();
+    while begun.elapsed() < SETTLED_WITHIN {
+        let mut still = Vec::new();
+        for name in left {
+            let found = ledger::named(&ctx.cluster, &name, Keep::Lines).await?;
+            let status = found.and_then(|record| record.change.status);
+            match status.and_then(|status| status.outcome) {
+                Some(outcome) => ctx.printer.say(&format!("settled: {name} ({outcome:?})")),
+                None => still.push(name),
+            }
+        }
+        left = still;
+        if left.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+    for name in left {
+        ctx.printer.say(&format!(
+            "note: the webhook has not seen yet that {name} is put back; see: kubectl breakglass show {name}"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! What is rejected is put back, exactly and no more, and that is proven.
+
+use serde_json::{Value, json};
+use tests::record::{change_of, config_map, stamp, without_noise};
+use tests::{Cluster, Kubectl, wait_until};
+
+use crate::LIMIT;
+
+/// A place of its own, where alice may write under `incident`; alice in it, and the plugin as bob.
+fn scene(incident: &str, namespace: &str) -> (Kubectl, Kubectl) {
+    let cluster = Cluster::shared();
+    cluster.namespace(namespace);
+    cluster.open("alice", incident, namespace);
+    (cluster.kubectl("alice").namespace(namespace), cluster.plugin("bob").namespace(namespace))
+}
+
+/// The changes of an incident, when each of them is `phase`.
+fn all_are(incident: &str, phase: &str, count: usize) -> Vec<Value> {
+    wait_until(&format!("{count} changes of {incident} to be {phase}"), LIMIT, || {
+        let changes = Cluster::shared().changes(incident);
+        let told: Vec<Value> = changes.iter().map(|change| change["status"].clone()).collect();
+        let all = changes.len() == count && told.iter().all(|status| status["phase"] == phase);
+        if all { Ok(changes) } else { Err(format!("{told:#?}")) }
+    })
+    .unwrap()
+}
+
+#[track_caller]
+fn check_put_back(changes: &[Value]) {
+    for change in changes {
+        let status = &change["status"];
+        assert_eq!(status["outcome"], "PutBack", "{change:#}");
+    }
+}
+
+/// An object as people compare it: what the server keeps aside.
+fn plain(kubectl: &Kubectl, object: &str) -> Value {
+    without_noise(&kubectl.json(&["get", object]))
+}
+
+#[test]
+fn an_update_is_put_back_and_what_others_did_stays() {
+    let (alice, bob) = scene("INC-850", "prod-reject");
+    let cluster = Cluster::shared();
+    cluster.set_scene(&["-n", "prod-reject", "create", "-f", "-"], &config_map("settings", "one"));
+    let before = plain(&alice, "configmap/settings");
+    alice.ok(&["patch", "configmap", "settings", "-p", r#"{"data": {"key": "two", "added": "x"}}"#]);
+    alice.ok(&["label", "configmap", "settings", "tier=web"]);
+    let changes = all_are("INC-850", "Pending", 2);
+    let first = changes.iter().find(|change| change["spec"]["patch"].to_string().contains("added")).unwrap();
+    let first = first["metadata"]["name"].as_str().unwrap();
+
+    // Nothing is kept of what is only asked about.
+    let asked = bob.run(&["reject", first, "--dry-run"]);
+    assert_eq!(asked.status, 0, "{asked}");
+    assert!(asked.stdout.contains("-  added: x\n-  key: two\n+  key: one\n"), "{asked}");
+    assert!(asked.stdout.contains("rejected (server dry run): configmap/settings in prod-reject"), "{asked}");
+    assert_eq!(cluster.change(first)["status"]["phase"], "Pending");
+
+    // bob has no token: one is opened for the same incident, and closed.
+    let done = bob.run(&["reject", first, "--reason", "it did not help"]);
+    assert_eq!(done.status, 0, "{done}");
+    for said in [
+        "token: opened inc-850-",
+        "put back: configmap/settings in prod-reject",
+        " closed\n",
+        &format!("settled: {first} (PutBack)"),
+    ] {
+        assert!(done.stderr.contains(said), "{said}\n{done}");
+    }
+    let now = plain(&alice, "configmap/settings");
+    assert_eq!((&now["data"], &now["metadata"]["labels"]["tier"]), (&before["data"], &json!("web")));
+    let status = cluster.change(first)["status"].clone();
+    assert_eq!((&status["by"], &status["note"]), (&json!("bob@example.com"), &json!("it did not help")), "{status}");
+
+    // The write that put it back is settled with it, and the stamp speaks of what is still owed.
+    let open = wait_until("one change to be owed", LIMIT, || {
+        let changes = cluster.changes("INC-850");
+        let open: Vec<&Value> = changes.iter().filter(|change| change["status"]["phase"] != "Settled").collect();
+        match (&open[..], changes.len()) {
+            ([open], 3) => Ok(open["metadata"]["name"].as_str().unwrap().to_owned()),
+            _ => Err(format!("{changes:#?}")),
+        }
+    })
+    .unwrap();
+    wait_until("the stamp to speak of it", LIMIT, || {
+        let object = alice.json(&["get", "configmap/settings"]);
+        let said = change_of(&object);
+        if said == open && stamp(&object)["user"] == "alice@example.com" { Ok(()) } else { Err(said) }
+    })
+    .unwrap();
+
+    // The other one too: then it is what it was before both.
+    bob.ok(&["reject", "configmap/settings"]);
+    let changes = all_are("INC-850", "Settled", 4);
+    assert_eq!(plain(&alice, "configmap/settings"), before);
+    check_put_back(&changes);
+    let again = bob.run(&["reject", first]);
+    assert!(again.status == 1 && again.stderr.contains("is settled already (PutBack)"), "{again}");
+}
+
+#[test]
+fn a_later_write_to_the_same_field_stops_it_and_is_named() {
+    let (alice, bob) = scene("INC-851", "prod-reject-later");
+    let cluster = Cluster::shared();
+    cluster.set_scene(&["-n", "prod-reject-later", "create", "-f", "-"], &config_map("settings", "one"));
+    let before = plain(&alice, "configmap/settings");
+    for value in ["two", "three"] {
+        alice.ok(&["patch", "configmap", "settings", "-p", &json!({"data": {"key": value}}).to_string()]);
+    }
+    let changes = all_are("INC-851", "Pending", 2);
+    let first = changes.iter().find(|change| change["spec"]["before"]["data"]["key"] == "one").unwrap();
+    let first = first["metadata"]["name"].as_str().unwrap();
+    let stopped = bob.run(&["reject", first]);
+    assert_eq!(stopped.status, 1, "{stopped}");
+    let said = "configmap/settings in prod-reject-later cannot be put back: /data/key was written to again since";
+    assert!(stopped.stderr.contains(said), "{stopped}");
+    assert_eq!(cluster.change(first)["status"]["phase"], "Pending", "no verdict was given");
+    // Both together, as if the plugin had been killed after its verdict.
+    for change in &changes {
+        let name = change["metadata"]["name"].as_str().unwrap();
+        let verdict = r#"{"status": {"verdict": "Rejected"}}"#;
+        let args = ["patch", "breakglasschange", name, "--subresource=status", "--type=merge", "-p", verdict];
+        cluster.kubectl("bob").ok(&args);
+    }
+    bob.ok(&["reject", "configmap/settings"]);
+    check_put_back(&all_are("INC-851", "Settled", 3));
+    assert_eq!(plain(&alice, "configmap/settings"), before);
+}
+
+#[test]
+fn what_was_made_goes_and_what_was_deleted_comes_back() {
+    let (alice, bob) = scene("INC-852", "prod-reject-made");
+    let cluster = Cluster::shared();
+    let scene = |args: &[&str]| cluster.set_scene(&[&["-n", "prod-reject-made"], args].concat(), "");
+    scene(&["create", "deployment", "api", "--image=registry.example.com/api:1", "--replicas=0"]);
+    scene(&["create", "secret", "generic", "keys", "--from-literal=a=canary"]);
+    let before = plain(&alice, "deployment/api");
+    alice.ok(&["delete", "deployment", "api"]);
+    alice.ok_with_input(&["create", "-f", "-"], &config_map("made", "one"));
+    all_are("INC-852", "Pending", 2);
+
+    let done = bob.run(&["reject", "--incident", "INC-852"]);
+    assert_eq!(done.status, 0, "{done}");
+    check_put_back(&all_are("INC-852", "Settled", 4));
+    assert_eq!(alice.run(&["get", "configmap", "made"]).status, 1);
+    let now = plain(&alice, "deployment/api");
+    assert_eq!((&now["spec"], &now["metadata"]["labels"]), (&before["spec"], &before["metadata"]["labels"]));
+
+    // Of a Secret the record holds no values: nothing is pretended.
+    cluster.open("alice", "INC-853", "prod-reject-made");
+    alice.ok(&["delete", "secret", "keys"]);
+    let change = all_are("INC-853", "Pending", 1).remove(0);
+    let stopped = bob.run(&["reject", "secret/keys"]);
+    assert!(stopped.status == 1 && stopped.stderr.contains("the policy hides the values of /data"), "{stopped}");
+    assert_eq!(cluster.change(change["metadata"]["name"].as_str().unwrap())["status"]["phase"], "Pending");
+}
+
+#[test]
+fn a_scale_a_status_and_what_cannot_be_put_back() {
+    let (alice, bob) = scene("INC-854", "prod-reject-scale");
+    let cluster = Cluster::shared();
+    let scene = |args: &[&str]| cluster.set_scene(&[&["-n", "prod-reject-scale"], args].concat(), "");
+    scene(&["create", "deployment", "api", "--image=registry.example.com/api:1", "--replicas=1"]);
+    alice.ok(&["scale", "deployment", "api", "--replicas=0"]);
+    alice.ok(&["set", "image", "deployment/api", "api=registry.example.com/api:2"]);
+    all_are("INC-854", "Pending", 2);
+    let done = bob.run(&["reject", "--incident", "INC-854"]);
+    assert_eq!(done.status, 0, "{done}");
+    check_put_back(&all_are("INC-854", "Settled", 4));
+    let now = alice.json(&["get", "deployment", "api"]);
+    assert_eq!(now["spec"]["replicas"], 1);
+    assert_eq!(now["spec"]["template"]["spec"]["containers"][0]["image"], "registry.example.com/api:1");
+    wait_until("the stamp to be gone", LIMIT, || {
+        let stamp = stamp(&alice.json(&["get", "deployment", "api"]));
+        if stamp.is_empty() { Ok(()) } else { Err(format!("{stamp:?}")) }
+    })
+    .unwrap();
+
+    // What was done inside a pod is not on record: it ends with the pod.
+    cluster.open("alice", "INC-855", "prod-reject-scale");
+    let pod = wait_until("a Pod", LIMIT, || {
+        let pods = alice.ok(&["get", "pods", "-o", "jsonpath={.items[*].metadata.name}"]);
+        pods.split(' ').next().filter(|name| !name.is_empty()).map(str::to_owned).ok_or(pods.clone())
+    })
+    .unwrap();
+    assert_ne!(alice.run(&["exec", &pod, "--", "true"]).status, 0, "it has no node");
+    let stopped = bob.run(&["reject", "--incident", "INC-855"]);
+    assert!(stopped.status == 1 && stopped.stderr.contains("over a connection, is not on record"), "{stopped}");
+    assert!(stopped.stderr.contains(&format!("hint: kubectl delete -n prod-reject-scale pod/{pod}")), "{stopped}");
+    scene(&["delete", "pod", &pod, "--grace-period=0", "--force"]);
+    let ended = wait_until("the change to be settled", LIMIT, || {
+        let changes = cluster.changes("INC-855");
+        let outcomes: Vec<Value> = changes.iter().map(|change| change["status"]["outcome"].clone()).collect();
+        if outcomes.iter().all(|outcome| outcome == "Gone") { Ok(outcomes) } else { Err(format!("{outcomes:?}")) }
+    })
+    .unwrap();
+    assert!(!ended.is_empty());
+}
