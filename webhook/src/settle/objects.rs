@@ -97,7 +97,7 @@ impl Watched {
         let seen = objects.insert(object.uid().unwrap_or_default(), Seen { change: change.clone(), written });
         // Times are whole seconds: two writes of one client in one second look like one.
         let is_same = seen.is_some_and(|seen| seen.written == written && seen.change == change)
-            && !last_written(object).is_some_and(|last| now - last < OWN_WRITE);
+            && last_written(object).is_none_or(|last| now - last >= OWN_WRITE);
         if !is_same && (is_new == IsNew::News || is_written_since(object)) {
             self.notice(change);
         }
