@@ -7,8 +7,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::commands::{
-    blame, close, completion, defer, diff, doctor, install, list, open, policy, reject, run, show, status, uninstall,
-    version,
+    blame, close, completion, defer, diff, doctor, install, list, open, policy, reject, run, show, status, trace,
+    uninstall, version,
 };
 use crate::print::Printer;
 
@@ -141,6 +141,7 @@ pub enum Command {
     List(list::ListArgs),
     Show(show::ShowArgs),
     Diff(diff::DiffArgs),
+    Trace(trace::TraceArgs),
     Blame(blame::BlameArgs),
     Reject(reject::RejectArgs),
     Defer(defer::DeferArgs),

@@ -30,6 +30,8 @@ pub mod verdicts;
 pub mod live;
 // Where it comes from.
 pub mod origin;
+// The way there, link by link.
+pub mod trace;
 // Who put each field of it where it is.
 pub mod authors;
 // What it takes to put changes back.
@@ -190,6 +192,7 @@ async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Resul
         Command::List(args) => commands::list::list(ctx, &args).await,
         Command::Show(args) => commands::show::show(ctx, &args).await,
         Command::Diff(args) => commands::diff::diff(ctx, &args).await,
+        Command::Trace(args) => commands::trace::trace(ctx, &args).await,
         Command::Blame(args) => commands::blame::blame(ctx, &args).await,
         Command::Reject(args) => commands::reject::reject(ctx, &args).await,
         Command::Defer(args) => commands::defer::defer(ctx, &args).await,

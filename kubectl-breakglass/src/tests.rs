@@ -90,6 +90,7 @@ fn no_line_of_help_is_wider_than_a_terminal() {
         "list",
         "show",
         "diff",
+        "trace",
         "blame",
         "defer",
         "close",

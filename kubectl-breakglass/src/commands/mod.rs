@@ -12,6 +12,8 @@ pub mod list;
 pub mod show;
 // What is left of it.
 pub mod diff;
+// Where in Git an object comes from.
+pub mod trace;
 // Who put each field where it is.
 pub mod blame;
 // Put back what was there.
