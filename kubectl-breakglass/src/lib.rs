@@ -46,8 +46,10 @@ pub mod outlook;
 pub mod discover;
 // What I may list, and where.
 pub mod rights;
-// Every object that carries a stamp.
+// Every object of every kind.
 pub mod scan;
+// Those that carry a stamp.
+pub mod stamped;
 // What is still to be done about a write.
 pub mod row_state;
 // Records and stamped objects, joined to one row each.

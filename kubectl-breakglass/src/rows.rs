@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::ledger::Record;
 use crate::print::age;
 use crate::row_state::RowState;
-use crate::scan::Stamped;
+use crate::stamped::Stamped;
 
 /// One direct write: a record, or an object with a stamp that no record stands behind.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -12,7 +12,8 @@ use crate::call::FIELD_MANAGER;
 use crate::connect::Connection;
 use crate::discover::{Kind, Kinds};
 use crate::explain::root_cause;
-use crate::scan::{PARALLEL, Scan, Stamped, Where, copies, scan};
+use crate::scan::{PARALLEL, Scan, Where};
+use crate::stamped::{self, Stamped, copies};
 
 /// Whose stamps are copies of their Deployment's.
 const COPIES: &str = "replicasets.apps";
@@ -31,8 +32,8 @@ pub struct Cleared {
 }
 
 /// Every object that carries a stamp or a copy of one: a ReplicaSet has those of its Deployment.
-pub async fn stamped(cluster: &Connection, kinds: &Kinds) -> Scan {
-    let mut found = scan(cluster, kinds, &Where::Everywhere, stamp::STATE).await;
+pub async fn stamped(cluster: &Connection, kinds: &Kinds) -> Scan<Stamped> {
+    let mut found = stamped::stamped(cluster, kinds, &Where::Everywhere, stamp::STATE).await;
     let replica_sets = kinds.listable.iter().find(|kind| kind.name() == COPIES);
     if let Some(kind) = replica_sets {
         found.append(copies(cluster, kind).await);
@@ -42,12 +43,12 @@ pub async fn stamped(cluster: &Connection, kinds: &Kinds) -> Scan {
 
 /// Takes the stamps off that were found, and then the copies that a Deployment's controller made of them: it makes them again
 /// for as long as it sees the stamp on the Deployment.
-pub async fn clear(cluster: &Connection, kinds: &Kinds, found: Scan) -> Cleared {
+pub async fn clear(cluster: &Connection, kinds: &Kinds, found: Scan<Stamped>) -> Cleared {
     let unreadable = found.unreadable.iter().map(|kind| format!("{kind} may not be listed by you"));
     let failures = found.failures.iter().cloned().chain(unreadable).collect();
     let mut cleared = Cleared { cleared: 0, failures };
     let (mut copied, own): (Vec<Stamped>, Vec<Stamped>) =
-        found.stamped.into_iter().partition(|object| object.kind.name() == COPIES);
+        found.objects.into_iter().partition(|object| object.kind.name() == COPIES);
     clear_all(cluster, &own, &mut cleared).await;
     let mut known = BTreeSet::new();
     for _ in 0..TRIES {
@@ -58,7 +59,7 @@ pub async fn clear(cluster: &Connection, kinds: &Kinds, found: Scan) -> Cleared 
         cleared.failures.extend(answered.failures);
         tokio::time::sleep(PAUSE).await;
         let Some(kind) = kinds.listable.iter().find(|kind| kind.name() == COPIES) else { break };
-        copied = copies(cluster, kind).await.stamped;
+        copied = copies(cluster, kind).await.objects;
         if copied.is_empty() {
             break;
         }

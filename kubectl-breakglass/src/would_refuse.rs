@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::discover::Kind;
     use crate::rows::join;
-    use crate::scan::Stamped;
+    use crate::stamped::Stamped;
 
     fn row(namespace: &str, user: &str, state: &str) -> Row {
         let annotations = BTreeMap::from([(breakglass::stamp::USER, user.to_owned())]);

@@ -21,7 +21,8 @@ use crate::print::table::Widths;
 use crate::print::{Printer, object};
 use crate::row_state::RowState;
 use crate::rows::{COLUMNS, Row, WIDE_COLUMNS, join, unknown_changes};
-use crate::scan::{PARALLEL, Scan, Where, scan};
+use crate::scan::{PARALLEL, Scan, Where};
+use crate::stamped::{Stamped, stamped};
 use crate::would_refuse;
 
 /// See what was changed, and is not settled
@@ -129,17 +130,17 @@ async fn find(ctx: &Ctx<'_>, args: &ListArgs) -> Result<Found> {
     let place = if which.namespaces.is_empty() { Where::Everywhere } else { Where::In(which.namespaces.clone()) };
     let (ledger, live) = futures::join!(ledger::read(&ctx.cluster, &which, keep), async {
         let kinds = discover(&ctx.cluster).await?;
-        Ok(scan(&ctx.cluster, &kinds, &place, &selector).await)
+        Ok(stamped(&ctx.cluster, &kinds, &place, &selector).await)
     });
-    let (ledger, mut live): (_, Scan) = (ledger?, live?);
+    let (ledger, mut live): (_, Scan<Stamped>) = (ledger?, live?);
     live.failures.extend(ledger.failures);
     let mut records = ledger.records;
     if let Some(labels) = &ctx.flags.selector {
         keep_selected(ctx, labels, &mut records, &live).await?;
     }
     let known: BTreeSet<String> = records.iter().map(|record| record.name.clone()).collect();
-    records.extend(look_up(ctx, unknown_changes(&records, &live.stamped), keep).await);
-    let mut rows = join(records, live.stamped);
+    records.extend(look_up(ctx, unknown_changes(&records, &live.objects), keep).await);
+    let mut rows = join(records, live.objects);
     confirm_deletes(&ctx.cluster, &mut rows).await;
     let now = ctx.now();
     rows.retain(|row| is_asked_for(row, args, now));
@@ -172,9 +173,9 @@ fn keep(output: Output) -> Keep {
 }
 
 /// `-l` means labels of the objects that were written to, and of the records.
-async fn keep_selected(ctx: &Ctx<'_>, labels: &str, records: &mut Vec<Record>, live: &Scan) -> Result<()> {
+async fn keep_selected(ctx: &Ctx<'_>, labels: &str, records: &mut Vec<Record>, live: &Scan<Stamped>) -> Result<()> {
     let selected = ledger::names_selected(&ctx.cluster, labels).await?;
-    let uids: BTreeSet<&str> = live.stamped.iter().map(|object| object.uid.as_str()).collect();
+    let uids: BTreeSet<&str> = live.objects.iter().map(|object| object.uid.as_str()).collect();
     records.retain(|record| {
         let uid = record.change.spec.target.uid.as_deref();
         selected.contains(&record.name) || uid.is_some_and(|uid| uids.contains(uid))

@@ -209,7 +209,7 @@ async fn say_what_would_go(ctx: &mut Ctx<'_>, args: &UninstallArgs, found: &[(Pa
     }
     if args.purge {
         let kinds = discover(&ctx.cluster).await?;
-        let number = stamped(&ctx.cluster, &kinds).await.stamped.len();
+        let number = stamped(&ctx.cluster, &kinds).await.objects.len();
         ctx.printer.say(&format!(
             "With the definitions go {}; stamps would be taken off {number} objects.",
             records(ctx).await
