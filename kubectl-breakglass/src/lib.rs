@@ -50,6 +50,14 @@ pub mod rights;
 pub mod scan;
 // Those that carry a stamp.
 pub mod stamped;
+// What is read of others.
+pub mod metadata;
+// Which namespaces are looked at where nobody names them.
+pub mod area;
+// What engines have applied.
+pub mod inventory;
+// What none of them has.
+pub mod orphans;
 // What is still to be done about a write.
 pub mod row_state;
 // Records and stamped objects, joined to one row each.
@@ -197,6 +205,7 @@ async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Resul
         Command::Trace(args) => commands::trace::trace(ctx, &args).await,
         Command::Blame(args) => commands::blame::blame(ctx, &args).await,
         Command::Reject(args) => commands::reject::reject(ctx, &args).await,
+        Command::Orphans(args) => commands::orphans::orphans(ctx, &args).await,
         Command::Defer(args) => commands::defer::defer(ctx, &args).await,
         Command::Close(args) => commands::close::close(ctx, &args).await,
         Command::Policy(args) => commands::policy::policy(ctx, &args, subject).await,

@@ -92,6 +92,7 @@ fn no_line_of_help_is_wider_than_a_terminal() {
         "diff",
         "trace",
         "blame",
+        "orphans",
         "defer",
         "close",
         "policy show",

@@ -6,7 +6,7 @@ use crate::api::Target;
 
 /// The name of an object in an inventory: `<namespace>_<name>_<group>_<kind>`, where a colon of a name, as in those of roles,
 /// is two underscores (fluxcd/cli-utils pkg/object/objmetadata.go).
-fn id(target: &Target) -> String {
+pub fn id(target: &Target) -> String {
     let namespace = target.namespace.as_deref().unwrap_or_default();
     format!("{namespace}_{}_{}_{}", target.name.replace(':', "__"), target.group(), target.kind)
 }

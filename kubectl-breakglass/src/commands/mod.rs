@@ -18,6 +18,8 @@ pub mod trace;
 pub mod blame;
 // Put back what was there.
 pub mod reject;
+// What no engine owns.
+pub mod orphans;
 // Put a verdict off.
 pub mod defer;
 // End a token early, say what is still owed.

@@ -1,0 +1,124 @@
+//! `orphans`: objects that no engine owns.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::Exit;
+use crate::area::{Area, Engines, area};
+use crate::cli::Output;
+use crate::ctx::Ctx;
+use crate::discover::discover;
+use crate::error::Result;
+use crate::in_force::policy_in_force;
+use crate::inventory::{Inventory, inventory};
+use crate::ledger::{self, Keep, Record, Which};
+use crate::orphans::{COLUMNS, Orphan, Orphans, WIDE_COLUMNS, made_by};
+use crate::print::object;
+use crate::print::table::Widths;
+use crate::scan::scan;
+
+/// List what somebody has made and no engine owns
+///
+/// Flux and Argo CD say what they have applied; what they do not list is an
+/// orphan: Git does not bring it back, and nothing takes it away. A label alone
+/// makes nothing an engine's (wide: CLAIMS).
+///
+/// Looked at are all kinds that live in namespaces, in the namespaces where the
+/// policy demands a token; those of the engines themselves are left out. -n and
+/// -A say otherwise. Not listed are objects that were made for others, as pods
+/// are, and what Kubernetes makes for itself.
+///
+/// WHO is known where a record or a stamp says it; THROUGH is the name that the
+/// client gave itself.
+///
+/// Examples:
+///   kubectl breakglass orphans
+///   kubectl breakglass orphans -n prod -l team=shop -o wide
+///   kubectl breakglass orphans --count --exit-code   # for cron: 3 when there are
+#[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
+pub struct OrphansArgs {
+    /// Print only how many there are
+    #[arg(long)]
+    pub count: bool,
+    /// Exit with 3 when there are any
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// Lists.
+///
+/// # Errors
+/// When the engines or the policy cannot be asked. What only makes the list shorter is said, and ends with exit code 1.
+pub async fn orphans(ctx: &mut Ctx<'_>, args: &OrphansArgs) -> Result<Exit> {
+    let rules = policy_in_force(&ctx.cluster).await?.rules;
+    let area = area(ctx, &rules, Engines::LeftOut).await?;
+    let mut kinds = discover(&ctx.cluster).await?;
+    let inventory = inventory(&ctx.cluster, &kinds).await?;
+    kinds.listable.retain(|kind| kind.namespaced);
+    let selector = ctx.flags.selector.clone().unwrap_or_default();
+    let look = Orphans { area: &area, inventory: &inventory, selector: &selector };
+    let (found, records) = futures::join!(scan(&ctx.cluster, &kinds, &area.place, &look), records(ctx));
+    let mut failures = found.failures;
+    let records = records.unwrap_or_else(|why| {
+        failures.push(format!("the records do not say who it was: {why}"));
+        Vec::new()
+    });
+    let rows = made_by(found.objects, &records);
+    print(ctx, args, &area, &rows)?;
+    say(ctx, &inventory, found.unreadable.len());
+    failures.iter().for_each(|failure| ctx.printer.say(&format!("warning: {failure}")));
+    Ok(match failures.is_empty() {
+        false => Exit::Half,
+        true if args.exit_code && !rows.is_empty() => Exit::Owed,
+        true => Exit::Done,
+    })
+}
+
+/// Every record, settled ones as well: whoever made an object may have been forgiven long ago.
+async fn records(ctx: &Ctx<'_>) -> std::result::Result<Vec<Record>, String> {
+    let which = Which { settled: true, ..Which::default() };
+    let ledger = ledger::read(&ctx.cluster, &which, Keep::Lines).await.map_err(|error| error.message)?;
+    Ok(ledger.records)
+}
+
+fn print(ctx: &mut Ctx<'_>, args: &OrphansArgs, area: &Area, rows: &[Orphan]) -> Result<()> {
+    if args.count {
+        return ctx.printer.data(&rows.len().to_string());
+    }
+    let document = || json!({"apiVersion": "v1", "kind": "List", "items": rows});
+    match ctx.output() {
+        Output::Json => object::json(ctx.printer, &document()),
+        Output::Yaml => object::yaml(ctx.printer, &document()),
+        Output::Name => rows.iter().try_for_each(|row| ctx.printer.data(&row.target.short())),
+        Output::Table | Output::Wide if rows.is_empty() => {
+            ctx.printer.say(&format!("No orphans {}.", area.words()));
+            Ok(())
+        }
+        output @ (Output::Table | Output::Wide) => {
+            let columns = COLUMNS.len() + if output == Output::Wide { WIDE_COLUMNS.len() } else { 0 };
+            let titles: Vec<&str> = COLUMNS.into_iter().chain(WIDE_COLUMNS).take(columns).collect();
+            let now = ctx.now();
+            let cells: Vec<Vec<String>> = rows.iter().map(|row| row.cells(now)).collect();
+            let widths = Widths::of(&titles, &cells);
+            ctx.printer.data(&widths.line(&titles))?;
+            cells.iter().try_for_each(|row| ctx.printer.data(&widths.line(row)))
+        }
+    }
+}
+
+/// What a person should know of how much this list is worth.
+fn say(ctx: &mut Ctx<'_>, inventory: &Inventory, unreadable: usize) {
+    if inventory.is_empty() {
+        ctx.printer.say("note: no engine has applied anything here that says so: everything is an orphan.");
+    }
+    for kind in &inventory.unreadable {
+        let sentence =
+            format!("note: you may not read every {kind}: who is labelled as the object of one is believed.");
+        ctx.printer.say(&sentence);
+    }
+    if unreadable > 0 {
+        let kinds = if unreadable == 1 { "1 kind is".to_owned() } else { format!("{unreadable} kinds are") };
+        ctx.printer.say(&format!("note: {kinds} not readable everywhere with your rights: orphans may be missing."));
+    }
+}
