@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use crate::ledger::Record;
 
-/// How far the clocks of the API server and of the webhook may be apart: managers carry the one's time, records the other's.
-const CLOCKS: TimeDelta = TimeDelta::seconds(5);
+/// How far a manager's time and a record's may be apart: the API server takes the one before it calls the webhook, which has ten
+/// seconds to take the other.
+pub const CLOCKS: TimeDelta = TimeDelta::seconds(10);
 
 /// The identity of an object, and what the API server keeps about it: nobody's to write.
 const IDENTITY: [&str; 11] = [

@@ -7,8 +7,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::commands::{
-    blame, close, completion, defer, diff, doctor, install, list, open, orphans, policy, reject, run, show, status,
-    trace, uninstall, version,
+    blame, close, completion, defer, diff, doctor, install, list, open, orphans, policy, reject, run, scan, show,
+    status, trace, uninstall, version,
 };
 use crate::print::Printer;
 
@@ -25,9 +25,9 @@ use crate::print::Printer;
 ///   kubectl breakglass close INC-123
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 there is something to act on
-/// (list and orphans --exit-code, doctor, policy check and explain). run returns
-/// the code of its command. diff: 0 nothing is left of the change, 1 something
-/// is, 2 failed.
+/// (list and orphans --exit-code, scan, doctor, policy check and explain). run
+/// returns the code of its command. diff: 0 nothing is left of the change, 1
+/// something is, 2 failed.
 #[derive(Parser, Debug)]
 #[command(
     name = "kubectl-breakglass",
@@ -146,6 +146,7 @@ pub enum Command {
     Blame(blame::BlameArgs),
     Reject(reject::RejectArgs),
     Orphans(orphans::OrphansArgs),
+    Scan(scan::ScanArgs),
     Defer(defer::DeferArgs),
     Close(close::CloseArgs),
     Policy(policy::PolicyArgs),

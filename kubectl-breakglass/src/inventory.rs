@@ -38,8 +38,29 @@ pub struct Inventory {
 
 impl Inventory {
     /// Whether no engine is here, or none that has applied anything.
-    pub fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.keepers.is_empty() && self.unreadable.is_empty()
+    }
+
+    /// What a person should know of how much a list is worth that was made by it, where this many kinds could not be read.
+    pub fn doubts(&self, unreadable: usize) -> Vec<String> {
+        let mut doubts = Vec::new();
+        if self.is_empty() {
+            doubts.push(
+                "no engine here says that it has applied anything: neither Flux nor Argo CD owns an object".to_owned(),
+            );
+        }
+        let believed =
+            |kind| format!("you may not read every {kind}: who is labelled as the object of one is believed");
+        doubts.extend(self.unreadable.iter().map(believed));
+        match unreadable {
+            0 => {}
+            1 => doubts.push("1 kind is not readable everywhere with your rights: some may be missing".to_owned()),
+            more => {
+                doubts.push(format!("{more} kinds are not readable everywhere with your rights: some may be missing"))
+            }
+        }
+        doubts
     }
 
     /// The engine's object that an object is owned by: the one that lists it, or, where there is no list, the one that it names.
@@ -50,6 +71,17 @@ impl Inventory {
         let claim = claim?;
         let name = claim.to_string();
         (self.listless.contains(&name) || self.unreadable.contains(claim.kind)).then_some(name)
+    }
+
+    /// One Kustomization that lists these, for tests.
+    #[cfg(test)]
+    pub fn of_flux(ids: &[&str]) -> Self {
+        let mut inventory = Self::default();
+        let entries: Vec<Value> = ids.iter().map(|id| serde_json::json!({"id": id, "v": "v1"})).collect();
+        let keeper = serde_json::json!({"metadata": {"namespace": "flux-system", "name": "prod"},
+            "status": {"inventory": {"entries": entries}}});
+        inventory.add("Kustomization", &keeper);
+        inventory
     }
 
     /// Takes in what one keeper lists.
@@ -172,7 +204,7 @@ mod tests {
     #[test]
     fn an_object_is_owned_by_who_lists_it_and_not_by_whom_it_names() {
         let mut inventory = Inventory::default();
-        assert!(inventory.is_empty());
+        assert!(inventory.doubts(1)[0].starts_with("no engine here"));
         inventory.add("Kustomization", &listing("prod", &["prod_api_apps_Deployment", "prod_x__ConfigMap"]));
         inventory.add("HelmRelease", &json!({"metadata": {"namespace": "apps", "name": "old"}, "spec": {}}));
         inventory.add("HelmRelease", &listing("new", &["prod_chart_apps_Deployment"]));
@@ -202,7 +234,10 @@ mod tests {
         ] {
             assert_eq!(inventory.owner(&target(name), claim.as_ref()).as_deref(), expected, "{name} {claim:?}");
         }
+        assert_eq!(inventory.doubts(0), Vec::<String>::new());
         inventory.unreadable.insert("Kustomization");
+        let doubts = inventory.doubts(2);
+        assert!(doubts[0].starts_with("you may not read every Kustomization") && doubts[1].starts_with("2 kinds are"));
         let believed = inventory.owner(&target("mine"), kustomization("prod").as_ref());
         assert_eq!(believed.as_deref(), Some("Kustomization apps/prod"));
     }

@@ -58,6 +58,8 @@ pub mod area;
 pub mod inventory;
 // What none of them has.
 pub mod orphans;
+// What somebody wrote past us.
+pub mod unstamped;
 // What is still to be done about a write.
 pub mod row_state;
 // Records and stamped objects, joined to one row each.
@@ -206,6 +208,7 @@ async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Resul
         Command::Blame(args) => commands::blame::blame(ctx, &args).await,
         Command::Reject(args) => commands::reject::reject(ctx, &args).await,
         Command::Orphans(args) => commands::orphans::orphans(ctx, &args).await,
+        Command::Scan(args) => commands::scan::scan(ctx, &args).await,
         Command::Defer(args) => commands::defer::defer(ctx, &args).await,
         Command::Close(args) => commands::close::close(ctx, &args).await,
         Command::Policy(args) => commands::policy::policy(ctx, &args, subject).await,

@@ -93,6 +93,7 @@ fn no_line_of_help_is_wider_than_a_terminal() {
         "trace",
         "blame",
         "orphans",
+        "scan",
         "defer",
         "close",
         "policy show",

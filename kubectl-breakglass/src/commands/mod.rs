@@ -20,6 +20,8 @@ pub mod blame;
 pub mod reject;
 // What no engine owns.
 pub mod orphans;
+// What somebody wrote past us.
+pub mod scan;
 // Put a verdict off.
 pub mod defer;
 // End a token early, say what is still owed.

@@ -10,7 +10,7 @@ use crate::ctx::Ctx;
 use crate::discover::discover;
 use crate::error::Result;
 use crate::in_force::policy_in_force;
-use crate::inventory::{Inventory, inventory};
+use crate::inventory::inventory;
 use crate::ledger::{self, Keep, Record, Which};
 use crate::orphans::{COLUMNS, Orphan, Orphans, WIDE_COLUMNS, made_by};
 use crate::print::object;
@@ -66,7 +66,9 @@ pub async fn orphans(ctx: &mut Ctx<'_>, args: &OrphansArgs) -> Result<Exit> {
     });
     let rows = made_by(found.objects, &records);
     print(ctx, args, &area, &rows)?;
-    say(ctx, &inventory, found.unreadable.len());
+    for doubt in inventory.doubts(found.unreadable.len()) {
+        ctx.printer.say(&format!("note: {doubt}"));
+    }
     failures.iter().for_each(|failure| ctx.printer.say(&format!("warning: {failure}")));
     Ok(match failures.is_empty() {
         false => Exit::Half,
@@ -104,21 +106,5 @@ fn print(ctx: &mut Ctx<'_>, args: &OrphansArgs, area: &Area, rows: &[Orphan]) ->
             ctx.printer.data(&widths.line(&titles))?;
             cells.iter().try_for_each(|row| ctx.printer.data(&widths.line(row)))
         }
-    }
-}
-
-/// What a person should know of how much this list is worth.
-fn say(ctx: &mut Ctx<'_>, inventory: &Inventory, unreadable: usize) {
-    if inventory.is_empty() {
-        ctx.printer.say("note: no engine has applied anything here that says so: everything is an orphan.");
-    }
-    for kind in &inventory.unreadable {
-        let sentence =
-            format!("note: you may not read every {kind}: who is labelled as the object of one is believed.");
-        ctx.printer.say(&sentence);
-    }
-    if unreadable > 0 {
-        let kinds = if unreadable == 1 { "1 kind is".to_owned() } else { format!("{unreadable} kinds are") };
-        ctx.printer.say(&format!("note: {kinds} not readable everywhere with your rights: orphans may be missing."));
     }
 }

@@ -1,0 +1,384 @@
+//! Unstamped: direct edits of what engines own that carry no stamp and have no record. Pure.
+//!
+//! Who owns a field of an object that an engine owns, and is neither the engine nor a controller, has written past Git. Where no
+//! stamp and no record speak of that write, it was before the install, or while the webhook was away or overridden.
+//!
+//! A controller is told by what it does: it is a program of Kubernetes, or it reports on the object through its status. People
+//! write specs; whoever writes as `kubectl` is one, whatever they write.
+
+use std::collections::BTreeMap;
+
+use breakglass::api::{Outcome, Target, Timestamp};
+use breakglass::engine::Engine;
+use breakglass::owned::Owned;
+use breakglass::rules::Rules;
+use breakglass::stamp;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::area::Area;
+use crate::authors::CLOCKS;
+use crate::discover::{Kind, dotted};
+use crate::inventory::Inventory;
+use crate::ledger::Record;
+use crate::metadata::{Entry, Metadata};
+use crate::print::age;
+use crate::scan::Look;
+
+/// The subresource through which controllers report.
+const STATUS: &str = "status";
+
+/// The beginning of the names that kubectl writes under (kubectl pkg/cmd).
+const KUBECTL: &str = "kubectl";
+
+/// What is nobody's edit of what runs: our keys, and what programs put on an object to hold it or to own it.
+const ASIDE: [&str; 5] = [
+    "/metadata/annotations/breakglass.dev~1",
+    "/metadata/labels/breakglass.dev~1",
+    "/metadata/finalizers",
+    "/metadata/ownerReferences",
+    "/status",
+];
+
+/// The columns of the table.
+pub const COLUMNS: [&str; 6] = ["NAMESPACE", "OBJECT", "THROUGH", "AGE", "FIELDS", "OWNER"];
+
+/// The columns that `-o wide` adds.
+pub const WIDE_COLUMNS: [&str; 3] = ["OPERATION", "SUBRESOURCE", "TIME"];
+
+/// One manager's fields of an object, written past us.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Edit {
+    /// The object.
+    pub target: Target,
+    /// The engine's object that owns it.
+    pub owner: String,
+    /// Through what: the name that the client gave.
+    pub manager: String,
+    /// `Apply` or `Update`.
+    pub operation: String,
+    /// The subresource that was written to.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subresource: String,
+    /// When last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
+    /// What is the manager's.
+    pub fields: Vec<String>,
+}
+
+/// An object with the edits of it that its own stamp does not speak of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Edited {
+    uid: String,
+    edits: Vec<Edit>,
+}
+
+/// Looks for edits without a stamp.
+#[derive(Clone, Copy, Debug)]
+pub struct Unstamped<'u> {
+    /// Where.
+    pub area: &'u Area,
+    /// What engines own.
+    pub inventory: &'u Inventory,
+    /// The policy, for what it exempts.
+    pub rules: &'u Rules,
+    /// Managers that somebody knows to be no person.
+    pub ignored: &'u [String],
+    /// The labels that the server narrows by.
+    pub selector: &'u str,
+}
+
+impl Look for Unstamped<'_> {
+    type Metadata = Metadata;
+    type Found = Edited;
+
+    fn selector(&self) -> &str {
+        self.selector
+    }
+
+    fn look(&self, kind: &Kind, metadata: Metadata) -> Option<Edited> {
+        let namespace = metadata.namespace().filter(|namespace| self.area.has(Some(namespace)))?;
+        if metadata.is_child() || !metadata.entries().iter().any(|entry| self.is_persons(entry, &metadata)) {
+            return None;
+        }
+        let target = metadata.target(kind)?;
+        let owner = self.inventory.owner(&target, metadata.claim().as_ref())?;
+        let labels = metadata.labels();
+        let environment = self.rules.environment_of(namespace, &BTreeMap::new());
+        let exemption = self.rules.exemption(environment, &kind.name(), Some(namespace), &[&labels]);
+        // By labels alone nothing is exempt where a token is needed.
+        if exemption.is_some_and(|one| !one.resources.is_empty() || !one.namespaces.is_empty()) {
+            return None;
+        }
+        let persons = metadata.entries().iter().filter(|entry| self.is_persons(entry, &metadata));
+        let edits = persons.filter(|entry| !is_stamped(entry, &metadata)).filter_map(|entry| {
+            let fields = fields(entry);
+            (!fields.is_empty()).then(|| Edit {
+                target: target.clone(),
+                owner: owner.clone(),
+                manager: entry.manager.clone(),
+                operation: entry.operation.clone(),
+                subresource: entry.subresource.clone(),
+                time: entry.time,
+                fields,
+            })
+        });
+        let edits: Vec<Edit> = edits.collect();
+        (!edits.is_empty()).then_some(Edited { uid: target.uid?, edits })
+    }
+
+    fn uid(found: &Edited) -> &str {
+        &found.uid
+    }
+}
+
+impl Unstamped<'_> {
+    /// Whether a person may have written this: no engine, no controller, and nobody who is known not to be one.
+    fn is_persons(&self, entry: &Entry, metadata: &Metadata) -> bool {
+        let reports = |other: &Entry| other.manager == entry.manager && other.subresource == STATUS;
+        let controller = !entry.manager.starts_with(KUBECTL) && metadata.entries().iter().any(reports);
+        entry.subresource != STATUS
+            && !controller
+            && !entry.is_control_plane()
+            && Engine::of_manager(&entry.manager).is_none()
+            && !self.ignored.contains(&entry.manager)
+    }
+}
+
+/// What an entry owns that counts as an edit.
+fn fields(entry: &Entry) -> Vec<String> {
+    let Some(raw) = &entry.fields_v1 else { return Vec::new() };
+    match serde_json::from_str(raw.get()) {
+        Ok(fields) => {
+            let paths = Owned::of(&fields).paths();
+            paths.into_iter().filter(|path| !ASIDE.iter().any(|aside| path.starts_with(aside))).collect()
+        }
+        Err(_) => vec!["fields nested too deep to be read".to_owned()],
+    }
+}
+
+/// Whether the object's own stamp speaks of what this manager wrote last.
+fn is_stamped(entry: &Entry, metadata: &Metadata) -> bool {
+    let (time, written) = (metadata.annotation(stamp::TIME).and_then(|time| time.parse().ok()), entry.time);
+    let (Some(stamped), Some(written)): (Option<Timestamp>, _) = (time, written) else { return false };
+    let same = metadata.annotation(stamp::MANAGER) == Some(&entry.manager) && is_near(stamped, written);
+    // Where no record is kept, a stamp takes the place of the one before: of what was written earlier, nobody can say.
+    let noted = metadata.annotation(stamp::CHANGE).is_none() && written <= stamped;
+    same || noted
+}
+
+fn is_near(one: Timestamp, other: Timestamp) -> bool {
+    (one.instant() - other.instant()).abs() <= CLOCKS
+}
+
+/// The edits that no record speaks of either, the latest first.
+pub fn without_record(edited: Vec<Edited>, records: &[Record]) -> Vec<Edit> {
+    let mut by_uid: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
+    for record in records {
+        let landed = record.change.status.as_ref().and_then(|status| status.outcome) != Some(Outcome::NeverLanded);
+        if let Some(uid) = record.change.spec.target.uid.as_deref().filter(|_| landed) {
+            by_uid.entry(uid).or_default().push(record);
+        }
+    }
+    let mut edits: Vec<Edit> = Vec::new();
+    for Edited { uid, edits: of_object } in edited {
+        let records = by_uid.get(uid.as_str()).map(Vec::as_slice).unwrap_or_default();
+        edits.extend(of_object.into_iter().filter(|edit| !records.iter().any(|record| is_of(record, edit))));
+    }
+    let key = |edit: &Edit| (std::cmp::Reverse(edit.time), edit.target.namespace.clone(), edit.target.short());
+    edits.sort_by_cached_key(key);
+    edits
+}
+
+/// Whether a record is that of what a manager wrote last.
+fn is_of(record: &Record, edit: &Edit) -> bool {
+    let spec = &record.change.spec;
+    let through = spec.manager.as_deref() == Some(&edit.manager);
+    let there = spec.subresource.as_deref().unwrap_or_default() == edit.subresource;
+    through && there && edit.time.is_some_and(|time| is_near(spec.time, time))
+}
+
+impl Edit {
+    /// The cells of the table, those of `-o wide` included.
+    pub fn cells(&self, now: DateTime<Utc>) -> Vec<String> {
+        let target = &self.target;
+        vec![
+            target.namespace.clone().unwrap_or_default(),
+            format!("{}/{}", dotted(&target.kind.to_lowercase(), target.group()), target.name),
+            self.manager.clone(),
+            self.time.map(|time| age::since(time.instant(), now)).unwrap_or_default(),
+            match self.fields.as_slice() {
+                [] => String::new(),
+                [one] => one.clone(),
+                [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+            },
+            self.owner.clone(),
+            self.operation.clone(),
+            self.subresource.clone(),
+            self.time.map(|time| time.to_string()).unwrap_or_default(),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::ledger::{Keep, read_record};
+
+    const TIME: &str = "2026-11-20T12:00:00Z";
+
+    fn entry(manager: &str, subresource: &str, fields: Value) -> Value {
+        json!({"manager": manager, "operation": "Update", "subresource": subresource, "time": TIME, "fieldsV1": fields})
+    }
+
+    fn engine() -> Value {
+        entry("kustomize-controller", "", json!({"f:spec": {"f:replicas": {}}}))
+    }
+
+    /// The edits of prod's Deployment api, which Flux owns.
+    fn edits(entries: &[Value], more: Value) -> Vec<Edit> {
+        let mut metadata = json!({"name": "api", "namespace": "prod", "uid": "u", "managedFields": entries});
+        more.as_object().unwrap().iter().for_each(|(field, value)| metadata[field] = value.clone());
+        let (area, inventory) = (Area::everywhere(), Inventory::of_flux(&["prod_api_apps_Deployment"]));
+        let exempt = json!({"exempt": [{"name": "x", "reason": "y", "resources": ["widgets.apps"]},
+            {"name": "z", "reason": "y", "labels": {"free": "yes"}}]});
+        let rules = Rules::new(serde_json::from_value(exempt).unwrap()).unwrap();
+        let ignored = ["vpa-updater".to_owned()];
+        let look = Unstamped { area: &area, inventory: &inventory, rules: &rules, ignored: &ignored, selector: "" };
+        let found = look.look(&Kind::in_apps("Deployment"), serde_json::from_value(metadata).unwrap());
+        without_record(found.into_iter().collect(), &[])
+    }
+
+    fn managers(entries: &[Value], more: Value) -> Vec<String> {
+        edits(entries, more).into_iter().map(|edit| edit.manager).collect()
+    }
+
+    #[test]
+    fn a_person_is_who_writes_a_spec_and_reports_nothing() {
+        let image = || json!({"f:spec": {"f:image": {}}});
+        for (written, expected) in [
+            (vec![entry("kubectl-edit", "", image())], &["kubectl-edit"][..]),
+            (vec![entry("k9s", "", json!({"f:metadata": {"f:labels": {"f:a": {}}}}))], &["k9s"]),
+            (vec![entry("kubectl", "scale", image())], &["kubectl"]),
+            // Parts of Kubernetes, as an autoscaler that scales; engines; who is known.
+            (vec![entry("kube-controller-manager", "scale", image())], &[]),
+            (vec![entry("argocd-controller", "", image())], &[]),
+            (vec![entry("vpa-updater", "", image())], &[]),
+            // A controller reports; kubectl is a person even so.
+            (vec![entry("operator", "", image()), entry("operator", "status", json!({"f:status": {}}))], &[]),
+            (vec![entry("operator", "", image()), entry("other", "status", json!({"f:status": {}}))], &["operator"]),
+            (
+                vec![entry("kubectl-edit", "", image()), entry("kubectl-edit", "status", json!({"f:status": {}}))],
+                &["kubectl-edit"],
+            ),
+            // Nothing of what runs: our keys, finalizers, a status without a subresource.
+            (
+                vec![entry(
+                    "breakglass",
+                    "",
+                    json!({"f:metadata": {"f:annotations": {"f:breakglass.dev/user": {}},
+                "f:labels": {"f:breakglass.dev/state": {}}}}),
+                )],
+                &[],
+            ),
+            (
+                vec![entry(
+                    "any",
+                    "",
+                    json!({"f:metadata": {"f:finalizers": {"v:\"x\"": {}}, "f:ownerReferences": {"k:{\"uid\":\"u\"}": {}}}}),
+                )],
+                &[],
+            ),
+            (vec![entry("any", "", json!({"f:status": {"f:phase": {}}}))], &[]),
+            (vec![entry("any", "", json!({}))], &[]),
+        ] {
+            let entries = [vec![engine()], written].concat();
+            assert_eq!(managers(&entries, json!({})), expected, "{entries:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_engine_owns_and_what_is_exempt_is_passed_over() {
+        let entries = [engine(), entry("kubectl-edit", "", json!({"f:spec": {"f:image": {}}}))];
+        assert_eq!(managers(&entries, json!({})).len(), 1);
+        assert_eq!(managers(&entries, json!({"name": "other"})).len(), 0);
+        assert_eq!(managers(&entries, json!({"namespace": "kube-system"})).len(), 0);
+        let owners = json!({"ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "x", "uid": "x"}]});
+        assert_eq!(managers(&entries, owners).len(), 0);
+        assert_eq!(
+            managers(&entries, json!({"labels": {"free": "yes"}})).len(),
+            1,
+            "by a label alone nothing is exempt"
+        );
+    }
+
+    #[test]
+    fn a_stamp_speaks_of_the_last_write_through_its_manager() {
+        let entries = [engine(), entry("kubectl-edit", "", json!({"f:spec": {"f:image": {}}}))];
+        let stamped = |time: &str, manager: &str, change: Option<&str>| {
+            let mut annotations =
+                json!({"breakglass.dev/user": "a", "breakglass.dev/time": time, "breakglass.dev/manager": manager});
+            change.into_iter().for_each(|change| annotations["breakglass.dev/change"] = json!(change));
+            managers(&entries, json!({"annotations": annotations})).len()
+        };
+        assert_eq!(stamped("2026-11-20T12:00:02Z", "kubectl-edit", Some("c")), 0);
+        assert_eq!(stamped("2026-11-20T13:00:00Z", "kubectl-edit", Some("c")), 1, "another write of this manager");
+        assert_eq!(stamped("2026-11-20T12:00:00Z", "k9s", Some("c")), 1);
+        assert_eq!(stamped("2026-11-20T13:00:00Z", "k9s", None), 0, "an earlier stamp may have been replaced");
+        assert_eq!(stamped("2026-11-20T11:00:00Z", "k9s", None), 1);
+        assert_eq!(stamped("no time", "kubectl-edit", None), 1);
+    }
+
+    #[test]
+    fn a_record_speaks_of_a_write_as_well() {
+        let found = || Edited {
+            uid: "u".to_owned(),
+            edits: edits(&[engine(), entry("kubectl", "scale", json!({"f:spec": {"f:replicas": {}}}))], json!({})),
+        };
+        let record = |manager: &str, subresource: Option<&str>, time: &str, outcome: Option<&str>| {
+            let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "resource": "deployments", "name": "api", "uid": "u"});
+            let object = json!({"metadata": {"name": "c1"}, "spec": {"token": "t", "incident": "INC-1", "user": "alice@example.com",
+                "time": time, "environment": "prod", "operation": "Scale", "subresource": subresource, "manager": manager,
+                "target": target, "decideBy": "2026-11-21T12:00:00Z"}, "status": {"outcome": outcome}});
+            let record = read_record(serde_json::from_value(object).unwrap(), Keep::Lines).unwrap();
+            without_record(vec![found()], &[record]).len()
+        };
+        assert_eq!(without_record(vec![found()], &[]).len(), 1);
+        assert_eq!(record("kubectl", Some("scale"), "2026-11-20T12:00:03Z", None), 0);
+        assert_eq!(record("kubectl", Some("scale"), "2026-11-20T12:00:03Z", Some("NeverLanded")), 1);
+        assert_eq!(record("kubectl", None, TIME, None), 1);
+        assert_eq!(record("k9s", Some("scale"), TIME, None), 1);
+        assert_eq!(record("kubectl", Some("scale"), "2026-11-20T12:01:00Z", None), 1);
+    }
+
+    #[test]
+    fn an_edit_reads_as_cells() {
+        let fields = json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"api\"}": {"f:image": {}, "f:tty": {}}}}}}});
+        let edit = edits(&[engine(), entry("k9s", "", fields)], json!({})).remove(0);
+        let now = "2026-11-20T14:00:00Z".parse().unwrap();
+        assert_eq!(
+            edit.cells(now),
+            [
+                "prod",
+                "deployment.apps/api",
+                "k9s",
+                "2h0m",
+                "/spec/template/spec/containers[name=api]/image and 1 more",
+                "Kustomization flux-system/prod",
+                "Update",
+                "",
+                TIME
+            ]
+        );
+        let deep = format!("{}{{}}{}", "{\"f:a\":".repeat(200), "}".repeat(200));
+        let raw = serde_json::value::RawValue::from_string(deep).unwrap();
+        assert_eq!(
+            super::fields(&Entry { fields_v1: Some(raw), ..Entry::default() }),
+            ["fields nested too deep to be read"]
+        );
+    }
+}
