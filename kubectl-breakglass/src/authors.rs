@@ -243,7 +243,9 @@ impl Reader<'_> {
         let mut latest_first = self.records.iter().rev().filter(|(record, _)| {
             let spec = &record.change.spec;
             let in_time = manager.time.is_none_or(|time| spec.time.instant() <= time.instant() + CLOCKS);
-            let through = spec.manager.as_ref() == Some(&manager.name) && spec.subresource == manager.subresource;
+            // Who names no manager, as `kubectl scale`, is given one by the API server, which no webhook sees.
+            let through = spec.manager.as_ref().is_none_or(|name| *name == manager.name);
+            let through = through && spec.subresource == manager.subresource;
             in_time && through && touches(&spec.patch, pointer)
         });
         let (record, after) = latest_first.next()?;
@@ -392,6 +394,23 @@ mod tests {
         let argo = AppliedBy { engine: Engine::ArgoCd, ..prod() };
         let fields = authors(&object, &Evidence { applied_by: Some(argo), ..Evidence::default() });
         assert!(told(&fields).iter().any(|line| line == "/spec/owned 1 Flux kustomize-controller manager"));
+    }
+
+    #[test]
+    fn a_write_that_named_no_manager_is_told_by_where_it_went_and_what_it_put_there() {
+        let patch = |replicas: u32| json!([{"op": "replace", "path": "/spec/replicas", "value": replicas}]);
+        let who = |subresource: Option<&str>, replicas: u32| {
+            let mut record = record("alice", "", "2026-11-20T12:00:00Z", patch(replicas));
+            record.change.spec.manager = None;
+            record.change.spec.subresource = subresource.map(str::to_owned);
+            record.change.spec.before = Some(json!({"kind": "Scale", "spec": {"replicas": 1}}));
+            // Of a scale the API server keeps no time.
+            let object = json!({"spec": {"replicas": 3}, "metadata": {"managedFields": [{"manager": "kubectl",
+                "operation": "Update", "subresource": "scale", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]}});
+            authors(&object, &Evidence { records: &[record], ..Evidence::default() })[0].who.clone()
+        };
+        assert_eq!(who(Some("scale"), 3).as_deref(), Some("alice@example.com"));
+        assert_eq!((who(Some("scale"), 2), who(None, 3)), (None, None));
     }
 
     #[test]

@@ -65,6 +65,11 @@ impl Metadata {
         })
     }
 
+    /// Its name.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     /// Its namespace.
     pub fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref()

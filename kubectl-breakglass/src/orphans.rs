@@ -108,9 +108,10 @@ fn is_kubernetes_own(kind: &Kind, metadata: &Metadata) -> bool {
     let notes = match (kind.resource.group.as_str(), kind.resource.plural.as_str()) {
         ("coordination.k8s.io", "leases") | ("" | "events.k8s.io", "events") => true,
         ("", "secrets" | "configmaps") => {
-            let name = metadata.target(kind).map(|target| target.name).unwrap_or_default();
-            metadata.label("owner") == Some("helm") && name.starts_with(RELEASES)
+            metadata.label("owner") == Some("helm") && metadata.name().is_some_and(|name| name.starts_with(RELEASES))
         }
+        // Every namespace is given one, without a field that somebody could own.
+        ("", "serviceaccounts") => entries.is_empty() && metadata.name() == Some("default"),
         _ => false,
     };
     notes
@@ -203,6 +204,14 @@ mod tests {
         check(&kind("", "secrets"), release.clone(), false);
         check(&deployment, release, true);
         check(&kind("", "secrets"), json!({"labels": {"owner": "helm"}}), true);
+        let account = |name: &str, managers: &[&str]| {
+            let mut metadata = by(managers);
+            metadata["name"] = json!(name);
+            metadata
+        };
+        check(&kind("", "serviceaccounts"), account("default", &[]), false);
+        check(&kind("", "serviceaccounts"), account("default", &["kubectl-patch"]), true);
+        check(&kind("", "serviceaccounts"), account("robot", &[]), true);
         check(&deployment, json!({"namespace": "kube-system"}), false);
         check(&deployment, json!({"uid": null}), false);
     }

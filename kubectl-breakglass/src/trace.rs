@@ -89,7 +89,7 @@ pub enum Asked {
 impl Trace {
     /// The chain, from the object on.
     pub fn links(&self, now: DateTime<Utc>) -> Vec<Link> {
-        let mut links = vec![link("object", self.target.place(), "named")];
+        let mut links = vec![link("object", self.target.place(), "as named")];
         let mut below = &self.target;
         for owner in &self.owners {
             links.push(link("made by", owner.place(), &format!("ownerReferences of the {}", below.kind)));
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(
             chain(&trace),
             [
-                "object: pod.apps/api-1-x in prod [named]",
+                "object: pod.apps/api-1-x in prod [as named]",
                 "made by: replicaset.apps/api-1 in prod [ownerReferences of the Pod]",
                 "made by: deployment.apps/api in prod [ownerReferences of the ReplicaSet]",
                 "engine: Kustomization flux-system/prod [its inventory, and the labels agree]",

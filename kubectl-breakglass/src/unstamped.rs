@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use breakglass::api::{Outcome, Target, Timestamp};
+use breakglass::api::{Operation, Outcome, Target, Timestamp};
 use breakglass::engine::Engine;
 use breakglass::owned::Owned;
 use breakglass::rules::Rules;
@@ -27,6 +27,9 @@ use crate::scan::Look;
 
 /// The subresource through which controllers report.
 const STATUS: &str = "status";
+
+/// The subresource of a scale.
+const SCALE: &str = "scale";
 
 /// The beginning of the names that kubectl writes under (kubectl pkg/cmd).
 const KUBECTL: &str = "kubectl";
@@ -161,9 +164,13 @@ fn fields(entry: &Entry) -> Vec<String> {
 
 /// Whether the object's own stamp speaks of what this manager wrote last.
 fn is_stamped(entry: &Entry, metadata: &Metadata) -> bool {
-    let (time, written) = (metadata.annotation(stamp::TIME).and_then(|time| time.parse().ok()), entry.time);
-    let (Some(stamped), Some(written)): (Option<Timestamp>, _) = (time, written) else { return false };
-    let same = metadata.annotation(stamp::MANAGER) == Some(&entry.manager) && is_near(stamped, written);
+    let Some(stamped) = metadata.annotation(stamp::TIME).and_then(|time| time.parse().ok()) else { return false };
+    let same = metadata.annotation(stamp::MANAGER) == Some(&entry.manager);
+    let Some(written) = entry.time else {
+        let scaled = metadata.annotation(stamp::OPERATION) == Some(Operation::Scale.as_str());
+        return same && scaled && entry.subresource == SCALE;
+    };
+    let same = same && is_near(stamped, written);
     // Where no record is kept, a stamp takes the place of the one before: of what was written earlier, nobody can say.
     let noted = metadata.annotation(stamp::CHANGE).is_none() && written <= stamped;
     same || noted
@@ -192,12 +199,14 @@ pub fn without_record(edited: Vec<Edited>, records: &[Record]) -> Vec<Edit> {
     edits
 }
 
-/// Whether a record is that of what a manager wrote last.
+/// Whether a record is that of what a manager wrote last. Of a scale the API server keeps no time (apimachinery
+/// pkg/util/managedfields/scalehandler.go): there, any record of one by that manager has to do.
 fn is_of(record: &Record, edit: &Edit) -> bool {
     let spec = &record.change.spec;
-    let through = spec.manager.as_deref() == Some(&edit.manager);
+    // Who names no manager is given one by the API server, which no webhook sees.
+    let through = spec.manager.as_ref().is_none_or(|name| *name == edit.manager);
     let there = spec.subresource.as_deref().unwrap_or_default() == edit.subresource;
-    through && there && edit.time.is_some_and(|time| is_near(spec.time, time))
+    through && there && edit.time.is_none_or(|time| is_near(spec.time, time))
 }
 
 impl Edit {
@@ -331,6 +340,14 @@ mod tests {
         assert_eq!(stamped("2026-11-20T13:00:00Z", "k9s", None), 0, "an earlier stamp may have been replaced");
         assert_eq!(stamped("2026-11-20T11:00:00Z", "k9s", None), 1);
         assert_eq!(stamped("no time", "kubectl-edit", None), 1);
+        // Of a scale there is no time.
+        let scale = |stamp: Value| {
+            let mut entry = entry("kubectl", "scale", json!({"f:spec": {"f:replicas": {}}}));
+            entry["time"] = Value::Null;
+            managers(&[engine(), entry], json!({"annotations": stamp})).len()
+        };
+        let stamp = |operation: &str| json!({"breakglass.dev/time": TIME, "breakglass.dev/manager": "kubectl", "breakglass.dev/operation": operation});
+        assert_eq!((scale(stamp("Scale")), scale(stamp("Update")), scale(json!({}))), (0, 1, 1));
     }
 
     #[test]
@@ -339,7 +356,7 @@ mod tests {
             uid: "u".to_owned(),
             edits: edits(&[engine(), entry("kubectl", "scale", json!({"f:spec": {"f:replicas": {}}}))], json!({})),
         };
-        let record = |manager: &str, subresource: Option<&str>, time: &str, outcome: Option<&str>| {
+        let record = |manager: Option<&str>, subresource: Option<&str>, time: &str, outcome: Option<&str>| {
             let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "resource": "deployments", "name": "api", "uid": "u"});
             let object = json!({"metadata": {"name": "c1"}, "spec": {"token": "t", "incident": "INC-1", "user": "alice@example.com",
                 "time": time, "environment": "prod", "operation": "Scale", "subresource": subresource, "manager": manager,
@@ -348,11 +365,12 @@ mod tests {
             without_record(vec![found()], &[record]).len()
         };
         assert_eq!(without_record(vec![found()], &[]).len(), 1);
-        assert_eq!(record("kubectl", Some("scale"), "2026-11-20T12:00:03Z", None), 0);
-        assert_eq!(record("kubectl", Some("scale"), "2026-11-20T12:00:03Z", Some("NeverLanded")), 1);
-        assert_eq!(record("kubectl", None, TIME, None), 1);
-        assert_eq!(record("k9s", Some("scale"), TIME, None), 1);
-        assert_eq!(record("kubectl", Some("scale"), "2026-11-20T12:01:00Z", None), 1);
+        assert_eq!(record(Some("kubectl"), Some("scale"), "2026-11-20T12:00:03Z", None), 0);
+        assert_eq!(record(Some("kubectl"), Some("scale"), "2026-11-20T12:00:03Z", Some("NeverLanded")), 1);
+        assert_eq!(record(Some("kubectl"), None, TIME, None), 1);
+        assert_eq!((record(None, Some("scale"), TIME, None), record(None, None, TIME, None)), (0, 1));
+        assert_eq!(record(Some("k9s"), Some("scale"), TIME, None), 1);
+        assert_eq!(record(Some("kubectl"), Some("scale"), "2026-11-20T12:01:00Z", None), 1);
     }
 
     #[test]

@@ -119,6 +119,8 @@ mod gate_approval;
 mod gate_store;
 // What was done is seen.
 mod seeing;
+// Where it comes from, who put what into it, and what is in nobody's Git.
+mod tracing;
 // What is decided about it.
 mod verdict;
 // What is rejected is put back.

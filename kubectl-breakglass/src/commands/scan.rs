@@ -31,6 +31,7 @@ use crate::unstamped::{COLUMNS, Edit, Unstamped, WIDE_COLUMNS, without_record};
 ///
 /// It cannot see what is gone: deletes, execs, and edits that the engine or
 /// somebody else has overwritten; nor edits under an engine's own manager; nor
+/// a scale after one that is on record, since no time is kept of those; nor
 /// what was made beside Git, which orphans lists. Who it was, only the API
 /// server's audit log says.
 ///
