@@ -51,30 +51,55 @@ pub struct OrphansArgs {
 /// # Errors
 /// When the engines or the policy cannot be asked. What only makes the list shorter is said, and ends with exit code 1.
 pub async fn orphans(ctx: &mut Ctx<'_>, args: &OrphansArgs) -> Result<Exit> {
+    let found = find(ctx).await?;
+    print(ctx, args, &found)?;
+    found.doubts.iter().for_each(|doubt| ctx.printer.say(&format!("note: {doubt}")));
+    found.failures.iter().for_each(|failure| ctx.printer.say(&format!("warning: {failure}")));
+    Ok(match found.failures.is_empty() {
+        false => Exit::Half,
+        true if args.exit_code && !found.rows.is_empty() => Exit::Owed,
+        true => Exit::Done,
+    })
+}
+
+/// What was found, and how much it is worth.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The orphans.
+    pub rows: Vec<Orphan>,
+    /// Where was looked.
+    pub area: Area,
+    /// What a person should know of the list.
+    pub doubts: Vec<String>,
+    /// One sentence for each thing that could not be read.
+    pub failures: Vec<String>,
+}
+
+/// Finds the orphans where -n and -A say, or the policy guards.
+///
+/// # Errors
+/// When the engines or the policy cannot be asked.
+pub async fn find(ctx: &Ctx<'_>) -> Result<Found> {
     let rules = policy_in_force(&ctx.cluster).await?.rules;
     let area = area(ctx, &rules, Engines::LeftOut).await?;
     let mut kinds = discover(&ctx.cluster).await?;
-    let inventory = inventory(&ctx.cluster, &kinds).await?;
+    let before = inventory(&ctx.cluster, &kinds).await?;
     kinds.listable.retain(|kind| kind.namespaced);
     let selector = ctx.flags.selector.clone().unwrap_or_default();
-    let look = Orphans { area: &area, inventory: &inventory, selector: &selector };
+    let look = Orphans { area: &area, inventory: &before, selector: &selector };
     let (found, records) = futures::join!(scan(&ctx.cluster, &kinds, &area.place, &look), records(ctx));
     let mut failures = found.failures;
     let records = records.unwrap_or_else(|why| {
         failures.push(format!("the records do not say who it was: {why}"));
         Vec::new()
     });
-    let rows = made_by(found.objects, &records);
-    print(ctx, args, &area, &rows)?;
-    for doubt in inventory.doubts(found.unreadable.len()) {
-        ctx.printer.say(&format!("note: {doubt}"));
+    let mut rows = made_by(found.objects, &records);
+    // An engine applies first and says so afterwards: what it has applied while we looked is on its list by now.
+    if rows.iter().any(|row| row.claims.is_some()) {
+        let after = inventory(&ctx.cluster, &kinds).await?;
+        rows.retain(|row| row.claims.is_none() || after.owner(&row.target, None).is_none());
     }
-    failures.iter().for_each(|failure| ctx.printer.say(&format!("warning: {failure}")));
-    Ok(match failures.is_empty() {
-        false => Exit::Half,
-        true if args.exit_code && !rows.is_empty() => Exit::Owed,
-        true => Exit::Done,
-    })
+    Ok(Found { rows, doubts: before.doubts(found.unreadable.len()), area, failures })
 }
 
 /// Every record, settled ones as well: whoever made an object may have been forgiven long ago.
@@ -84,7 +109,8 @@ async fn records(ctx: &Ctx<'_>) -> std::result::Result<Vec<Record>, String> {
     Ok(ledger.records)
 }
 
-fn print(ctx: &mut Ctx<'_>, args: &OrphansArgs, area: &Area, rows: &[Orphan]) -> Result<()> {
+fn print(ctx: &mut Ctx<'_>, args: &OrphansArgs, found: &Found) -> Result<()> {
+    let rows = &found.rows;
     if args.count {
         return ctx.printer.data(&rows.len().to_string());
     }
@@ -94,7 +120,7 @@ fn print(ctx: &mut Ctx<'_>, args: &OrphansArgs, area: &Area, rows: &[Orphan]) ->
         Output::Yaml => object::yaml(ctx.printer, &document()),
         Output::Name => rows.iter().try_for_each(|row| ctx.printer.data(&row.target.short())),
         Output::Table | Output::Wide if rows.is_empty() => {
-            ctx.printer.say(&format!("No orphans {}.", area.words()));
+            ctx.printer.say(&format!("No orphans {}.", found.area.words()));
             Ok(())
         }
         output @ (Output::Table | Output::Wide) => {

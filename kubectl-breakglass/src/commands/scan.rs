@@ -44,7 +44,7 @@ use crate::unstamped::{COLUMNS, Edit, Unstamped, WIDE_COLUMNS, without_record};
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct ScanArgs {
-    /// A field manager that is no person's; may be repeated
+    /// A field manager that is no person's, * stands for anything; may be repeated
     #[arg(long, value_name = "MANAGER")]
     pub ignore_manager: Vec<String>,
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use breakglass::api::{Operation, Outcome, Target, Timestamp};
 use breakglass::engine::Engine;
+use breakglass::glob;
 use breakglass::owned::Owned;
 use breakglass::rules::Rules;
 use breakglass::stamp;
@@ -87,7 +88,7 @@ pub struct Unstamped<'u> {
     pub inventory: &'u Inventory,
     /// The policy, for what it exempts.
     pub rules: &'u Rules,
-    /// Managers that somebody knows to be no person.
+    /// Managers that somebody knows to be no person; * stands for anything.
     pub ignored: &'u [String],
     /// The labels that the server narrows by.
     pub selector: &'u str,
@@ -146,7 +147,7 @@ impl Unstamped<'_> {
             && !controller
             && !entry.is_control_plane()
             && Engine::of_manager(&entry.manager).is_none()
-            && !self.ignored.contains(&entry.manager)
+            && !self.ignored.iter().any(|pattern| glob::matches(pattern, &entry.manager))
     }
 }
 

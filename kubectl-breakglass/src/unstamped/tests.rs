@@ -23,7 +23,7 @@ fn edits(entries: &[Value], more: Value) -> Vec<Edit> {
     let exempt = json!({"exempt": [{"name": "x", "reason": "y", "resources": ["widgets.apps"]},
         {"name": "z", "reason": "y", "labels": {"free": "yes"}}]});
     let rules = Rules::new(serde_json::from_value(exempt).unwrap()).unwrap();
-    let ignored = ["vpa-updater".to_owned()];
+    let ignored = ["vpa-*".to_owned()];
     let look = Unstamped { area: &area, inventory: &inventory, rules: &rules, ignored: &ignored, selector: "" };
     let found = look.look(&Kind::in_apps("Deployment"), serde_json::from_value(metadata).unwrap());
     without_record(found.into_iter().collect(), &[])
