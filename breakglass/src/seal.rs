@@ -16,6 +16,9 @@ impl std::fmt::Debug for Key {
     }
 }
 
+/// What the text begins with that stands in a record for a value that nobody may read there.
+pub const HIDDEN: &str = "hidden:";
+
 /// Crockford's base 32: no letters that are read as digits.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
@@ -56,7 +59,7 @@ impl Key {
 
     /// What stands in a record for a value that nobody may read there: equal values give equal hashes.
     pub fn hide(&self, value: &str) -> String {
-        format!("hidden:{}", encode(&self.hash("hide", &[value]), 16))
+        format!("{HIDDEN}{}", encode(&self.hash("hide", &[value]), 16))
     }
 }
 

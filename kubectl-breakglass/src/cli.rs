@@ -7,8 +7,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::commands::{
-    blame, close, completion, defer, diff, doctor, install, list, open, orphans, policy, reject, run, scan, show,
-    status, trace, uninstall, version,
+    blame, close, completion, defer, diff, doctor, install, list, open, orphans, policy, reject, report, run, scan,
+    show, status, trace, uninstall, version,
 };
 use crate::print::Printer;
 
@@ -61,9 +61,10 @@ pub struct GlobalFlags {
     /// Only objects with these labels
     #[arg(short = 'l', long, global = true, value_name = "LABELS")]
     pub selector: Option<String>,
-    /// How to print: table, wide, json, yaml or name
-    #[arg(short = 'o', long, global = true, value_enum, hide_possible_values = true)]
-    pub output: Option<Output>,
+    /// How to print: table, wide, json, yaml or name; a report: md, html, json or
+    /// yaml
+    #[arg(id = "output", short = 'o', long, global = true, value_enum, hide_possible_values = true)]
+    pub format: Option<Format>,
     /// The context of the kubeconfig
     #[arg(long, global = true)]
     pub context: Option<String>,
@@ -90,13 +91,18 @@ pub struct GlobalFlags {
 impl GlobalFlags {
     /// How to print, where the command has no habit of its own.
     pub fn output(&self) -> Output {
-        self.output.unwrap_or(Output::Table)
+        self.asked_output().unwrap_or(Output::Table)
+    }
+
+    /// How somebody asked to print what is no page.
+    pub fn asked_output(&self) -> Option<Output> {
+        self.format.and_then(Format::output)
     }
 }
 
-/// How to print.
+/// What `-o` may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub enum Format {
     /// Columns
     Table,
     /// More columns
@@ -106,6 +112,39 @@ pub enum Output {
     /// YAML
     Yaml,
     /// Only kind and name
+    Name,
+    /// A page in Markdown, of a report alone
+    Md,
+    /// A page for a browser, of a report alone
+    Html,
+}
+
+impl Format {
+    /// How every command prints; nothing for a page, which only a report is.
+    pub fn output(self) -> Option<Output> {
+        match self {
+            Self::Table => Some(Output::Table),
+            Self::Wide => Some(Output::Wide),
+            Self::Json => Some(Output::Json),
+            Self::Yaml => Some(Output::Yaml),
+            Self::Name => Some(Output::Name),
+            Self::Md | Self::Html => None,
+        }
+    }
+}
+
+/// How every command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Columns.
+    Table,
+    /// More columns.
+    Wide,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+    /// Only kind and name.
     Name,
 }
 
@@ -148,6 +187,7 @@ pub enum Command {
     Orphans(orphans::OrphansArgs),
     Scan(scan::ScanArgs),
     Defer(defer::DeferArgs),
+    Report(report::ReportArgs),
     Close(close::CloseArgs),
     Policy(policy::PolicyArgs),
     Install(install::InstallArgs),
@@ -181,6 +221,7 @@ pub fn report(error: &clap::Error, argv: &[OsString], printer: &mut Printer) -> 
 fn example_of(argv: &[OsString]) -> Option<&'static str> {
     argv.iter().skip(1).find_map(|word| match word.to_str()? {
         "open" => Some(r#"kubectl breakglass open INC-123 -n prod --reason "checkout returns 500""#),
+        "report" => Some("kubectl breakglass report INC-123"),
         "run" => Some(r#"kubectl breakglass run INC-123 -n prod --reason "checkout returns 500" -- kubectl -n prod …"#),
         _ => None,
     })

@@ -77,6 +77,7 @@ fn with_names(flags: GlobalFlags) -> Command {
         .mut_subcommand("open", |open| open.mut_arg("environment", offer(&flags, environments)))
         .mut_subcommand("run", |run| run.mut_arg("environment", offer(&flags, environments)))
         .mut_subcommand("list", |list| list.mut_arg("incident", offer(&flags, incidents)))
+        .mut_subcommand("report", |report| report.mut_arg("incident", offer(&flags, incidents)))
         .mut_subcommand("close", |close| close.mut_arg("which", offer(&flags, open_tokens)))
 }
 

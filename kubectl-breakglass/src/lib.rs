@@ -36,6 +36,12 @@ pub mod trace;
 pub mod authors;
 // What it takes to put changes back.
 pub mod restore;
+// An object before a change, and after it.
+pub mod states;
+// What the webhook said of itself, and what the API server counted.
+pub mod heard;
+// From all of that to a page.
+pub mod report;
 // What is wrong with a policy that nobody has put in force yet.
 pub mod lint;
 // From a word for a kind to the kind.
@@ -114,7 +120,7 @@ use clap::Parser;
 
 pub use print::Io;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, Format};
 use ctx::Ctx;
 use error::{CommandError, Result};
 use print::Printer;
@@ -179,11 +185,15 @@ fn start(cli: Cli, printer: &mut Printer, input: print::Input) -> Result<Exit> {
 
 async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Result<Exit> {
     let (Cli { mut flags, command }, mut input) = (cli, input);
+    if matches!(flags.format, Some(Format::Md | Format::Html)) && !matches!(command, Command::Report(_)) {
+        let text = "only a report is a page: -o table, wide, json, yaml or name";
+        return Err(CommandError::usage(text).hint("kubectl breakglass report INC-123 -o md"));
+    }
     match command {
         Command::Completion(args) => return commands::completion::completion(&args, printer),
         Command::Version(args) => return commands::version::version(&args, &flags, printer).await,
         // Asked for as text, it needs no cluster.
-        Command::Install(args) if flags.output.is_some() => {
+        Command::Install(args) if flags.format.is_some() => {
             return commands::install::print(&args, flags.output(), printer);
         }
         Command::Policy(args) if args.is_offline() => {
@@ -210,6 +220,7 @@ async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Resul
         Command::Orphans(args) => commands::orphans::orphans(ctx, &args).await,
         Command::Scan(args) => commands::scan::scan(ctx, &args).await,
         Command::Defer(args) => commands::defer::defer(ctx, &args).await,
+        Command::Report(args) => commands::report::report(ctx, &args).await,
         Command::Close(args) => commands::close::close(ctx, &args).await,
         Command::Policy(args) => commands::policy::policy(ctx, &args, subject).await,
         Command::Install(args) => commands::install::install(ctx, &args).await,

@@ -213,7 +213,7 @@ where
 }
 
 /// The API server's metrics; nothing where they may not be read.
-async fn metrics(cluster: &Connection) -> Option<String> {
+pub async fn metrics(cluster: &Connection) -> Option<String> {
     let request = http::Request::get("/metrics").body(Vec::new()).ok()?;
     cluster.bounded(cluster.client.request_text(request)).await?.ok()
 }

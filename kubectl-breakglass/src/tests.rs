@@ -62,6 +62,9 @@ fn wrong_usage_exits_2_and_says_what_would_be_right() {
     check("policy explain --as-group g apply cm", 2, "need --as: say which user they are about");
     check("policy check", 2, "<FILE>");
     check("policy check no-such-file", 1, "could not read no-such-file");
+    check("list -o md", 2, "only a report is a page");
+    check("policy show -o html", 2, "hint: kubectl breakglass report INC-123 -o md");
+    check("report", 2, "<INCIDENT>");
     check("settle", 2, "unrecognized subcommand");
     check("", 2, "Usage: kubectl breakglass");
 }
@@ -95,6 +98,7 @@ fn no_line_of_help_is_wider_than_a_terminal() {
         "orphans",
         "scan",
         "defer",
+        "report",
         "close",
         "policy show",
         "install",

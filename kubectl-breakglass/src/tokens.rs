@@ -5,6 +5,7 @@ use breakglass::rules::Rules;
 use chrono::{DateTime, Utc};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Resource, ResourceExt};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::connect::Connection;
@@ -25,7 +26,8 @@ const RANDOM_CHARACTERS: usize = 5;
 const NAME_TRIES: usize = 3;
 
 /// What a token is worth now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Standing {
     /// Waiting for somebody to agree.
     Waiting,

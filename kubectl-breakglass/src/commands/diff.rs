@@ -1,10 +1,6 @@
 //! `diff`: what a change did, and what is left of it.
 
-use breakglass::api::BreakglassChangeSpec;
-use breakglass::diff::patched;
-use breakglass::record::without_notes;
 use clap::Args;
-use serde_json::Value;
 
 use crate::Exit;
 use crate::ctx::Ctx;
@@ -13,6 +9,7 @@ use crate::ledger::Record;
 use crate::live::{Now, now};
 use crate::pick::{Named, pick};
 use crate::print::diff::unified;
+use crate::states::States;
 
 /// See what a change did, and what is left of it
 ///
@@ -107,25 +104,4 @@ async fn live(ctx: &mut Ctx<'_>, record: &Record) -> Result<Now> {
 
 fn exit(same: bool) -> Exit {
     if same { Exit::Done } else { Exit::Half }
-}
-
-/// The two sides of a change.
-struct States {
-    before: Option<Value>,
-    after: Option<Value>,
-}
-
-impl States {
-    fn of(change: &BreakglassChangeSpec) -> Result<Self> {
-        if change.truncated {
-            let text =
-                "the object was too large for the record, which holds hashes in its place: there is nothing to compare";
-            return Err(CommandError::failed(text));
-        }
-        let after = patched(change.before.as_ref(), &change.patch).ok_or_else(|| {
-            CommandError::failed("the patch of the record does not fit what it says was there before")
-        })?;
-        let object = |value: Value| (!value.is_null()).then(|| without_notes(value));
-        Ok(Self { before: change.before.clone().and_then(object), after: object(after) })
-    }
 }

@@ -24,6 +24,8 @@ pub mod orphans;
 pub mod scan;
 // Put a verdict off.
 pub mod defer;
+// What is to be told afterwards.
+pub mod report;
 // End a token early, say what is still owed.
 pub mod close;
 // The policy in force.

@@ -91,7 +91,7 @@ async fn show(ctx: &mut Ctx<'_>) -> Result<Exit> {
         Source::Guessed => "# Built in: the object breakglasspolicy/default may not be read by you.",
     });
     let manifest = BreakglassPolicy::new(POLICY_NAME, policy.rules.spec().clone());
-    match ctx.flags.output.unwrap_or(Output::Yaml) {
+    match ctx.flags.asked_output().unwrap_or(Output::Yaml) {
         Output::Json => object::json(ctx.printer, &manifest)?,
         Output::Name => ctx.printer.data(&format!("breakglasspolicy.breakglass.dev/{POLICY_NAME}"))?,
         Output::Yaml | Output::Table | Output::Wide => object::yaml(ctx.printer, &manifest)?,

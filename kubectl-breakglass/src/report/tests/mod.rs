@@ -1,0 +1,201 @@
+//! An incident from its first token to what is still owed, told in every form.
+
+use breakglass::api::BreakglassToken;
+use breakglass::rules::Rules;
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::facts::{Facts, Sources};
+use super::html::html;
+use super::markdown::markdown;
+use super::tell::tell;
+use crate::heard::{Heard, Told};
+use crate::ledger::{Keep, Record, read_record};
+
+/// What somebody may type who wants to be something else on the page.
+const HOSTILE: &str = "checkout | 500\n# head\n```\n<script>alert(1)</script> `x` [a](b) \u{1b}[31m\u{202e}";
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+fn token(name: &str, spec: Value, status: Value) -> BreakglassToken {
+    let mut object = json!({"apiVersion": "breakglass.dev/v1alpha1", "kind": "BreakglassToken", "metadata": {"name": name},
+        "spec": {"incident": "INC-123", "reason": HOSTILE, "user": "alice@example.com", "environment": "prod",
+            "namespaces": ["prod"], "openedAt": "2026-11-20T12:00:00Z", "expiresAt": "2026-11-20T13:00:00Z"},
+        "status": status});
+    json_merge(&mut object["spec"], spec);
+    serde_json::from_value(object).unwrap()
+}
+
+fn json_merge(target: &mut Value, more: Value) {
+    for (key, value) in more.as_object().unwrap() {
+        target[key] = value.clone();
+    }
+}
+
+fn record(name: &str, operation: &str, spec: Value, status: Value) -> Record {
+    let mut object = json!({"metadata": {"name": name}, "status": status,
+        "spec": {"token": "inc-123-bcdfg", "incident": "INC-123", "user": "alice@example.com", "operation": operation,
+            "time": "2026-11-20T12:05:00Z", "environment": "prod", "manager": "kubectl-edit",
+            "target": {"apiVersion": "apps/v1", "kind": "Deployment", "resource": "deployments", "namespace": "prod",
+                "name": "api"},
+            "decideBy": "2026-11-21T12:05:00Z"}});
+    json_merge(&mut object["spec"], spec);
+    read_record(serde_json::from_value(object).unwrap(), Keep::Whole).unwrap()
+}
+
+fn records() -> Vec<Record> {
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "resource": "secrets", "namespace": "prod", "name": "keys"});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "resource": "pods", "namespace": "prod", "name": "api-0"});
+    vec![
+        record(
+            "inc-123-a",
+            "Update",
+            json!({"engineOwner": "Kustomization flux-system/prod", "credential": "X509SHA256=abc",
+                "before": {"kind": "Deployment", "spec": {"image": "api:1", "paused": false}},
+                "patch": [{"op": "replace", "path": "/spec/image", "value": "api:2``` | <b>"}]}),
+            json!({"phase": "Settled", "verdict": "Accepted", "by": "carol@example.com", "at": "2026-11-20T21:17:00Z",
+                "note": "keep | it", "outcome": "InGit", "settledAt": "2026-11-20T21:20:00Z", "git":
+                {"repository": "ssh://git@git.example.com/fleet", "branch": "breakglass/INC-123", "commit": "abc123",
+                    "path": "prod/api.yaml"}}),
+        ),
+        record(
+            "inc-123-b",
+            "Scale",
+            json!({"time": "2026-11-20T12:06:00Z", "subresource": "scale", "manager": null,
+                "before": {"kind": "Scale", "spec": {"replicas": 2}},
+                "patch": [{"op": "replace", "path": "/spec/replicas", "value": 5}]}),
+            json!({"phase": "Deferred", "verdict": "Deferred", "by": "bob@example.com", "at": "2026-11-20T22:00:00Z",
+                "until": "2026-11-22T12:00:00Z", "note": "after the audit"}),
+        ),
+        record(
+            "inc-123-c",
+            "Update",
+            json!({"time": "2026-11-20T12:07:00Z", "target": secret, "before": {"data": {"k": "hidden:aa"}},
+                "patch": [{"op": "replace", "path": "/data/k", "value": "hidden:bb"}]}),
+            json!({"phase": "Pending"}),
+        ),
+        record(
+            "inc-123-d",
+            "Exec",
+            json!({"time": "2026-11-20T12:08:00Z", "target": pod, "subresource": "exec", "token": "inc-123-gone7",
+                "patch": [{"op": "add", "path": "", "value": {"command": ["sh", "-c", "env"]}}]}),
+            json!({"phase": "Settled", "outcome": "Gone", "settledAt": "2026-11-22T12:08:00Z"}),
+        ),
+        record(
+            "inc-123-e",
+            "Update",
+            json!({"time": "2026-11-20T12:09:00Z", "truncated": true}),
+            json!({"phase": "Pending"}),
+        ),
+        record("inc-9-x", "Update", json!({"incident": "INC-9"}), json!({"phase": "Pending"})),
+    ]
+}
+
+fn facts(now: &str) -> Facts {
+    let tokens = [
+        token(
+            "inc-123-bcdfg",
+            json!({}),
+            json!({"phase": "Closed", "closedAt": "2026-11-20T12:30:00Z", "closedBy": "alice@example.com",
+                "approvals": [{"user": "carol@example.com", "time": "2026-11-20T12:01:00Z", "note": "go"}]}),
+        ),
+        token("inc-123-hjkmn", json!({"user": "bob@example.com", "reason": "to look"}), json!({"phase": "Expired"})),
+        token("inc-9-bcdfg", json!({"incident": "INC-9"}), json!({"phase": "Active"})),
+    ];
+    let told = |time: &str, reason: &str, about: &str| Told {
+        time: time.parse().unwrap(),
+        reason: reason.to_owned(),
+        about: about.to_owned(),
+        text: "it was so".to_owned(),
+    };
+    let heard = Heard {
+        told: vec![
+            told("2026-11-19T12:00:00Z", "RegistrationRepaired", "validatingwebhookconfiguration/breakglass"),
+            told("2026-11-20T12:10:00Z", "RegistrationRepaired", "validatingwebhookconfiguration/breakglass"),
+            told("2026-11-20T12:11:00Z", "RecordFailed", "breakglasstoken/inc-9-bcdfg"),
+            told("2026-11-20T12:12:00Z", "RecordFailed", "breakglasstoken/inc-123-bcdfg"),
+        ],
+        deaf: vec!["breakglass-system".to_owned()],
+        counted: None,
+    };
+    let rules = Rules::built_in().unwrap();
+    let sources = Sources {
+        incident: "inc-123",
+        context: "prod-eu",
+        tokens: &tokens,
+        records: &records(),
+        heard: &heard,
+        rules: &rules,
+        now: at(now),
+    };
+    Facts::gather(sources).unwrap()
+}
+
+const NOW: &str = "2026-11-22T15:00:00Z";
+
+/// The pages as people see them are checked in: `UPDATE=1 cargo test -p kubectl-breakglass` writes them anew.
+#[track_caller]
+fn check_page(name: &str, found: &str, expected: &str) {
+    let path = format!("{}/src/report/tests/{name}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, found).unwrap();
+    } else {
+        assert!(found == expected, "{path} is not what is written now:\n{found}");
+    }
+}
+
+#[test]
+fn an_incident_is_told_as_markdown_and_as_html() {
+    let page = tell(&facts(NOW));
+    check_page("page.md", &markdown(&page), include_str!("page.md"));
+    check_page("page.html", &html(&page), include_str!("page.html"));
+}
+
+#[test]
+fn programs_read_what_happened_when_and_how_long_it_took() {
+    let facts = serde_json::to_value(facts(NOW)).unwrap();
+    assert_eq!((&facts["incident"], &facts["owed"], &facts["overdue"]), (&json!("INC-123"), &json!(3), &json!(3)));
+    let change = |index: usize| &facts["changes"][index];
+    assert_eq!(change(0)["verdict"]["afterSeconds"], 9 * 3_600 + 12 * 60);
+    assert_eq!(change(0)["settledAfterSeconds"], 9 * 3_600 + 15 * 60);
+    assert_eq!((&change(0)["due"], &change(0)["overdueSeconds"]), (&Value::Null, &Value::Null));
+    assert_eq!(change(1)["overdueSeconds"], 3 * 3_600);
+    assert_eq!((&change(2)["hidden"], &change(4)["truncated"]), (&json!(true), &json!(true)));
+    // Nobody ever decided about it, and it went too late.
+    assert_eq!(change(3)["overdueSince"], "2026-11-21T12:05:00Z");
+    assert_eq!(facts["lostTokens"], json!(["inc-123-gone7"]));
+    assert_eq!(facts["tokens"].as_array().unwrap().len(), 2);
+    assert_eq!((&facts["tokens"][0]["writes"], &facts["tokens"][1]["standing"]), (&json!(4), &json!("expired")));
+    let told: Vec<&Value> = facts["unseen"]["told"].as_array().unwrap().iter().map(|told| &told["time"]).collect();
+    assert_eq!(told, ["2026-11-20T12:10:00Z", "2026-11-20T12:12:00Z"]);
+    let timeline = facts["timeline"].as_array().unwrap();
+    let times: Vec<&str> = timeline.iter().map(|moment| moment["time"].as_str().unwrap()).collect();
+    assert!(times.is_sorted() && times.len() == timeline.len());
+    let whats: Vec<&str> = timeline.iter().map(|moment| moment["what"].as_str().unwrap()).collect();
+    assert_eq!(
+        whats,
+        [
+            "opened", "opened", "approved", "wrote", "wrote", "wrote", "wrote", "wrote", "webhook", "webhook",
+            "closed", "expired", "decided", "settled", "decided", "overdue", "overdue", "overdue", "overdue",
+            "settled"
+        ]
+    );
+}
+
+#[test]
+fn an_incident_that_nobody_opened_has_no_report() {
+    let rules = Rules::built_in().unwrap();
+    let sources = Sources {
+        incident: "INC-1",
+        context: "prod-eu",
+        tokens: &[],
+        records: &records(),
+        heard: &Heard::default(),
+        rules: &rules,
+        now: at(NOW),
+    };
+    assert!(Facts::gather(sources).is_none());
+}
