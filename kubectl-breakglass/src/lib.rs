@@ -22,6 +22,8 @@ pub mod request;
 pub mod tokens;
 // The records in the cluster.
 pub mod ledger;
+// How many changes are overdue, whoever made them.
+pub mod overdue;
 // From what the command line names to records.
 pub mod pick;
 // What is decided about them.

@@ -63,22 +63,6 @@ impl Notice {
         Self { about: object.object_ref(&()), kind, reason, action: reason, text: text.into() }
     }
 
-    /// About an object of such a kind, by its name.
-    pub fn named<K: Resource<DynamicType = ()>>(
-        name: &str,
-        kind: Kind,
-        reason: &'static str,
-        text: impl Into<String>,
-    ) -> Self {
-        let about = ObjectReference {
-            api_version: Some(K::api_version(&()).into_owned()),
-            kind: Some(K::kind(&()).into_owned()),
-            name: Some(name.to_owned()),
-            ..Default::default()
-        };
-        Self { about, kind, reason, action: reason, text: text.into() }
-    }
-
     /// About a Secret of ours.
     pub fn about_secret(name: &str, kind: Kind, reason: &'static str, text: impl Into<String>) -> Self {
         let about = ObjectReference {

@@ -15,12 +15,15 @@ use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::in_force::policy_in_force;
 use crate::ledger::{self, Keep, Which, is_owed};
+use crate::overdue::{Overdue, overdue};
 use crate::print::table::Widths;
 use crate::print::{age, object};
 use crate::request::place_of;
 use crate::tokens::{self, Standing, full_name, is_open, standing};
 
 /// See who you are here, what you may write to, and what you owe
+///
+/// Also how many changes are overdue, whoever made them.
 ///
 /// Examples:
 ///   kubectl breakglass status
@@ -35,6 +38,7 @@ struct Summary {
     tokens: Vec<BreakglassToken>,
     waiting: Vec<BreakglassToken>,
     debt: Debt,
+    overdue: Overdue,
 }
 
 impl Summary {
@@ -45,6 +49,7 @@ impl Summary {
             "tokens": values(&self.tokens)?,
             "waitingForApproval": values(&self.waiting)?,
             "debt": self.debt,
+            "overdue": self.overdue,
         }))
     }
 }
@@ -93,11 +98,12 @@ pub async fn status(ctx: &mut Ctx<'_>, _args: &StatusArgs) -> Result<Exit> {
     mine.retain(|token| is_open(token, &rules, now));
     others.retain(|token| standing(token, &rules, now) == Standing::Waiting);
     let which = Which { user: Some(user.clone()), ..Which::default() };
-    let ledger = ledger::read(&ctx.cluster, &which, Keep::Lines).await?;
+    let (ledger, overdue) = futures::join!(ledger::read(&ctx.cluster, &which, Keep::Lines), overdue(&ctx.cluster, now));
+    let (ledger, overdue) = (ledger?, overdue?);
     let owed = ledger.records.iter().filter(|record| record.change.spec.user == user && is_owed(&record.change));
     let deadlines = owed.map(|record| due(&record.change.spec, &record.change.status.clone().unwrap_or_default()));
     let debt = Debt::of(deadlines, now);
-    let summary = Summary { user, tokens: mine, waiting: others, debt };
+    let summary = Summary { user, tokens: mine, waiting: others, debt, overdue };
     match ctx.output() {
         Output::Json => object::json(ctx.printer, &summary.for_programs()?)?,
         Output::Yaml => object::yaml(ctx.printer, &summary.for_programs()?)?,
@@ -132,6 +138,10 @@ fn print(ctx: &mut Ctx<'_>, rules: &Rules, summary: &Summary) -> Result<()> {
         table(ctx, "USER", &summary.waiting, |token| token.spec.user.clone())?;
     }
     ctx.printer.data("")?;
+    // Everybody is told: what its maker has forgotten, nobody else would look for.
+    if let Some(sentence) = summary.overdue.sentence(now) {
+        ctx.printer.data(&sentence)?;
+    }
     ctx.printer.data(&summary.debt.sentence(now))?;
     if summary.debt.changes > 0 {
         ctx.printer.say(&format!("hint: kubectl breakglass list --user {}", summary.user));

@@ -7,6 +7,8 @@ const STYLE: &str = "\
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2, h3, li, p, td, th, code { unicode-bidi: isolate; overflow-wrap: anywhere; }
+td:not(:last-child), th { overflow-wrap: break-word; max-width: 18em; }
+td:first-child { min-width: 11em; }
 h2 { margin-top: 2.5rem; border-bottom: 1px solid #8888; }
 h3 { margin-top: 2rem; }
 code, pre { font: 13px/1.4 ui-monospace, monospace; }

@@ -109,7 +109,8 @@ fn of_change(change: &ChangeFacts) -> Vec<Moment> {
         && let Some(at) = verdict.at
     {
         let note = verdict.note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
-        let text = format!("{} {place}{note}", verdict.did());
+        let until = verdict.until.map_or_else(String::new, |until| format!(" until {until}"));
+        let text = format!("{} {place}{until}{note}", verdict.did());
         moments.push(moment(at, What::Decided, verdict.by.as_ref(), text));
     }
     if let Some(since) = change.overdue_since {
