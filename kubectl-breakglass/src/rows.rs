@@ -63,7 +63,7 @@ pub struct Row {
 }
 
 /// The columns of the table.
-pub const COLUMNS: [&str; 7] = ["INCIDENT", "NAMESPACE", "OBJECT", "OPERATION", "USER", "STATE", "AGE"];
+pub const COLUMNS: [&str; 8] = ["INCIDENT", "NAMESPACE", "OBJECT", "OPERATION", "USER", "STATE", "AGE", "DUE"];
 
 /// The columns that `-o wide` adds.
 pub const WIDE_COLUMNS: [&str; 6] = ["ENVIRONMENT", "TOKEN", "CHANGE", "MANAGER", "OWNER", "DECIDE-BY"];
@@ -128,13 +128,27 @@ impl Row {
         !matches!(self.state, RowState::Settled | RowState::Noted)
     }
 
+    /// Until when somebody has to decide about it, or again, where it was deferred; nothing where nobody has to.
+    fn to_decide_by(&self) -> Option<DateTime<Utc>> {
+        match self.state {
+            RowState::Admitted | RowState::Pending | RowState::Deferred => self.decide_by.map(Timestamp::instant),
+            RowState::Accepted | RowState::Rejected | RowState::Settled | RowState::Noted => None,
+        }
+    }
+
     /// Whether somebody had to decide about it by now, and did not; or not again by the date that it was deferred to.
     pub fn is_overdue(&self, now: DateTime<Utc>) -> bool {
-        let undecided = match self.state {
-            RowState::Admitted | RowState::Pending | RowState::Deferred => true,
-            RowState::Accepted | RowState::Rejected | RowState::Settled | RowState::Noted => false,
-        };
-        undecided && self.decide_by.is_some_and(|date| date.instant() < now)
+        self.to_decide_by().is_some_and(|date| date < now)
+    }
+
+    /// How long there is to decide, the day that it was deferred to, or for how long it is overdue.
+    fn due(&self, now: DateTime<Utc>) -> String {
+        match self.to_decide_by() {
+            None => String::new(),
+            Some(date) if date < now => format!("overdue {}", age::since(date, now)),
+            Some(date) if self.state == RowState::Deferred => date.format("%Y-%m-%d").to_string(),
+            Some(date) => age::until(date, now),
+        }
     }
 
     /// `breakglasschange.breakglass.dev/<name>`, or the object where there is no record.
@@ -157,6 +171,7 @@ impl Row {
             // As wide as the longest state: with --watch, other states come later.
             format!("{:<8}", self.state.as_str()),
             self.time.map(|time| age::since(time.instant(), now)).unwrap_or_default(),
+            self.due(now),
             text(&self.environment),
             text(&self.token),
             text(&self.change_name),
@@ -324,6 +339,7 @@ mod tests {
                 "alice@example.com",
                 "admitted",
                 "5m",
+                "23h55m",
                 "prod",
                 "inc-1-bcdfg",
                 "c1",
@@ -338,5 +354,21 @@ mod tests {
         let at = |time: &str| time.parse().unwrap();
         let (due, late) = (at("2026-11-21T12:00:00Z"), at("2026-11-21T12:00:01Z"));
         assert!(!rows[1].is_overdue(due) && rows[1].is_overdue(late) && !rows[0].is_overdue(late));
+    }
+
+    #[test]
+    fn what_is_due_is_told_as_time_left_as_a_day_or_as_overdue() {
+        let rows = |phase: &str| join(vec![record("c1", "u", Some(phase))], vec![]);
+        for (phase, now, expected) in [
+            ("Pending", "2026-11-20T14:00:00Z", "22h0m"),
+            ("Admitted", "2026-11-21T11:59:00Z", "60s"),
+            ("Deferred", "2026-11-20T14:00:00Z", "2026-11-21"),
+            ("Deferred", "2026-11-24T14:00:00Z", "overdue 3d"),
+            ("Pending", "2026-11-21T14:05:00Z", "overdue 2h5m"),
+            ("Accepted", "2026-11-24T14:00:00Z", ""),
+            ("Settled", "2026-11-24T14:00:00Z", ""),
+        ] {
+            assert_eq!(rows(phase)[0].cells(now.parse().unwrap())[7], expected, "{phase} {now}");
+        }
     }
 }

@@ -228,7 +228,7 @@ fn list_says_what_is_owed_as_a_table_as_names_as_a_number_and_as_a_code() {
     let name = change["metadata"]["name"].as_str().unwrap();
     let table = list(&[]).stdout;
     let cells: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(cells[0], ["INCIDENT", "NAMESPACE", "OBJECT", "OPERATION", "USER", "STATE", "AGE"]);
+    assert_eq!(cells[0], ["INCIDENT", "NAMESPACE", "OBJECT", "OPERATION", "USER", "STATE", "AGE", "DUE"]);
     assert_eq!(cells[1][..6], ["INC-142", "prod-list", "configmap/settings", "Create", "alice@example.com", "pending"]);
     let wide = list(&["-o", "wide"]).stdout;
     assert!(wide.contains(&token) && wide.contains(name) && wide.contains("kubectl-create"), "{wide}");

@@ -30,7 +30,8 @@ use crate::would_refuse;
 /// One row for each direct write: those under a token, from the ledger, until
 /// they are settled; and objects that carry a stamp without a record, such as
 /// those written where no token is needed (noted). All namespaces that you can
-/// read are looked at; -n narrows.
+/// read are looked at; -n narrows. DUE is how long there is to decide, the day
+/// that it was put off to, or for how long it is overdue.
 ///
 /// While the policy's mode is Warn or Audit, the last line says how many writes
 /// would have been refused, and whose; -o json has wouldBeRefused for each.
@@ -39,7 +40,7 @@ use crate::would_refuse;
 ///   kubectl breakglass list
 ///   kubectl breakglass list -n prod --incident INC-123 -o wide
 ///   kubectl breakglass list --state pending,deferred --since 24h
-///   kubectl breakglass list --overdue --exit-code   # for cron: 3 when there is
+///   kubectl breakglass list -A --overdue --exit-code   # for cron: 3 when any is
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment, visible_alias = "ls")]
 pub struct ListArgs {
