@@ -24,6 +24,8 @@ pub mod tokens;
 pub mod ledger;
 // How many changes are overdue, whoever made them.
 pub mod overdue;
+// From when on.
+pub mod since;
 // From what the command line names to records.
 pub mod pick;
 // What is decided about them.

@@ -64,7 +64,9 @@ fn wrong_usage_exits_2_and_says_what_would_be_right() {
     check("policy check no-such-file", 1, "could not read no-such-file");
     check("list -o md", 2, "only a report is a page");
     check("policy show -o html", 2, "hint: kubectl breakglass report INC-123 -o md");
-    check("report", 2, "<INCIDENT>");
+    check("report", 2, "INCIDENT");
+    check("report INC-1 --since 30d", 2, "cannot be used with");
+    check("report --since soon", 2, "write it as 24h or 30d");
     check("settle", 2, "unrecognized subcommand");
     check("", 2, "Usage: kubectl breakglass");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use breakglass::api::{Mode, Span, Timestamp};
+use breakglass::api::Mode;
 use breakglass::stamp;
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -22,6 +22,7 @@ use crate::print::{Printer, object};
 use crate::row_state::RowState;
 use crate::rows::{COLUMNS, Row, WIDE_COLUMNS, join, unknown_changes};
 use crate::scan::{PARALLEL, Scan, Where};
+use crate::since::Since;
 use crate::stamped::{Stamped, stamped};
 use crate::would_refuse;
 
@@ -59,9 +60,9 @@ pub struct ListArgs {
     /// Only objects that this owns in Git, such as flux-system/prod
     #[arg(long, value_name = "[NAMESPACE/]NAME")]
     pub owner: Option<String>,
-    /// Only what was written in this time, such as 24h
+    /// Only what was written since, such as 24h (ago) or 2026-11-01 (UTC)
     #[arg(long, value_name = "TIME")]
-    pub since: Option<Span>,
+    pub since: Option<Since>,
     /// Print only how many there are
     #[arg(long, conflicts_with = "watch")]
     pub count: bool,
@@ -194,7 +195,7 @@ async fn look_up(ctx: &Ctx<'_>, names: BTreeSet<String>, keep: Keep) -> Vec<Reco
 }
 
 fn is_asked_for(row: &Row, args: &ListArgs, now: DateTime<Utc>) -> bool {
-    let earliest = args.since.map(|span| Timestamp::new(now - span.delta()));
+    let earliest = args.since.map(|since| since.moment(now));
     let state = if args.state.is_empty() { row.state != RowState::Settled } else { args.state.contains(&row.state) };
     state
         && args

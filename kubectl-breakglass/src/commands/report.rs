@@ -1,6 +1,7 @@
 //! `report`: what is to be told of an incident afterwards.
 
 use clap::Args;
+use serde::Serialize;
 
 use crate::Exit;
 use crate::cli::Format;
@@ -8,13 +9,16 @@ use crate::ctx::Ctx;
 use crate::error::{CommandError, Result};
 use crate::heard::hear;
 use crate::in_force::policy_in_force;
-use crate::ledger::{self, Keep, Which};
+use crate::ledger::{self, Keep, Ledger, Which};
 use crate::print::object;
-use crate::report::facts::{Facts, Sources};
+use crate::report::facts::{self, Facts};
+use crate::report::figures::{self, Figures};
 use crate::report::html::html;
 use crate::report::markdown::markdown;
 use crate::report::page::Page;
+use crate::report::sum_up::sum_up;
 use crate::report::tell::tell;
+use crate::since::Since;
 use crate::tokens;
 
 /// Tell what was done in an incident, for who was not there
@@ -24,6 +28,9 @@ use crate::tokens;
 /// not on record, as far as that can be known, with how to look. Settled changes
 /// are in it. Values that the policy hides stay hidden.
 ///
+/// With --since: how many writes and incidents, by environment and by user, how
+/// soon they were decided and what became of them, tokens, and what is owed.
+///
 /// As Markdown, unless -o says html (one file, no scripts, to be printed), json
 /// or yaml.
 ///
@@ -31,11 +38,16 @@ use crate::tokens;
 ///   kubectl breakglass report INC-123 > inc-123.md
 ///   kubectl breakglass report INC-123 -o html > inc-123.html
 ///   kubectl breakglass report INC-123 -o json | jq '.changes[].did'
+///   kubectl breakglass report --since 30d > november.md
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct ReportArgs {
     /// The incident
-    pub incident: String,
+    #[arg(required_unless_present = "since", conflicts_with = "since")]
+    pub incident: Option<String>,
+    /// Tell the figures since then: 30d (ago), 2026-11-01 (UTC), or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Since>,
 }
 
 /// Tells it.
@@ -44,8 +56,15 @@ pub struct ReportArgs {
 /// When nothing is on record of it, or the cluster does not answer.
 pub async fn report(ctx: &mut Ctx<'_>, args: &ReportArgs) -> Result<Exit> {
     let form = Form::of(ctx)?;
-    let incident = &args.incident;
-    let which = Which { incident: Some(incident.clone()), settled: true, ..Which::default() };
+    match (&args.incident, args.since) {
+        (Some(incident), _) => of_incident(ctx, incident, form).await,
+        (None, Some(since)) => of_time(ctx, since, form).await,
+        (None, None) => Err(CommandError::usage("name an incident, or say --since when")),
+    }
+}
+
+async fn of_incident(ctx: &mut Ctx<'_>, incident: &str, form: Form) -> Result<Exit> {
+    let which = Which { incident: Some(incident.to_owned()), settled: true, ..Which::default() };
     let (rules, tokens, ledger, heard) = futures::join!(
         policy_in_force(&ctx.cluster),
         tokens::all(&ctx.cluster),
@@ -53,22 +72,37 @@ pub async fn report(ctx: &mut Ctx<'_>, args: &ReportArgs) -> Result<Exit> {
         hear(&ctx.cluster)
     );
     let (rules, tokens, ledger) = (rules?.rules, tokens?, ledger?);
-    let context = ctx.cluster.context.clone();
-    let (records, now) = (&ledger.records, ctx.now());
-    let sources = Sources { incident, context: &context, tokens: &tokens, records, heard: &heard, rules: &rules, now };
+    let (context, records, now) = (&ctx.cluster.context, &ledger.records, ctx.now());
+    let sources = facts::Sources { incident, context, tokens: &tokens, records, heard: &heard, rules: &rules, now };
     let facts = Facts::gather(sources).ok_or_else(|| {
         CommandError::failed(format!("nothing is on record of {incident}: no token was opened for it"))
             .hint("kubectl get breakglasstokens")
     })?;
-    match form {
-        Form::Json => object::json(ctx.printer, &facts)?,
-        Form::Yaml => object::yaml(ctx.printer, &facts)?,
-        Form::Page(write) => ctx.printer.bytes(write(&tell(&facts)).as_bytes())?,
-    }
+    form.print(ctx, &facts, || tell(&facts))?;
+    Ok(end(ctx, &ledger))
+}
+
+async fn of_time(ctx: &mut Ctx<'_>, since: Since, form: Form) -> Result<Exit> {
+    let which = Which { settled: true, ..Which::default() };
+    let (rules, tokens, ledger) = futures::join!(
+        policy_in_force(&ctx.cluster),
+        tokens::all(&ctx.cluster),
+        ledger::read(&ctx.cluster, &which, Keep::Lines)
+    );
+    let (rules, tokens, ledger) = (rules?.rules, tokens?, ledger?);
+    let (context, records, now) = (&ctx.cluster.context, &ledger.records, ctx.now());
+    let since = since.moment(now);
+    let figures = Figures::count(figures::Sources { context, since, tokens: &tokens, records, rules: &rules, now });
+    form.print(ctx, &figures, || sum_up(&figures))?;
+    Ok(end(ctx, &ledger))
+}
+
+/// What could not be read is missing from the report, and said.
+fn end(ctx: &mut Ctx<'_>, ledger: &Ledger) -> Exit {
     for failure in &ledger.failures {
         ctx.printer.say(&format!("warning: {failure}"));
     }
-    Ok(if ledger.failures.is_empty() { Exit::Done } else { Exit::Half })
+    if ledger.failures.is_empty() { Exit::Done } else { Exit::Half }
 }
 
 /// What a report is printed as.
@@ -93,6 +127,14 @@ impl Form {
             Some(Format::Table | Format::Wide | Format::Name) => {
                 Err(CommandError::usage("a report is a page: -o md, html, json or yaml"))
             }
+        }
+    }
+
+    fn print(self, ctx: &mut Ctx<'_>, facts: &impl Serialize, page: impl FnOnce() -> Page) -> Result<()> {
+        match self {
+            Self::Json => object::json(ctx.printer, facts),
+            Self::Yaml => object::yaml(ctx.printer, facts),
+            Self::Page(write) => ctx.printer.bytes(write(&page()).as_bytes()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Report: what an incident was, as a page for a post-mortem and as facts for programs. Pure: what it is made from is read
+//! Report: what an incident was, or what a time was like, as a page for people and as facts for programs. Pure: what it is made from is read
 //! elsewhere.
 
 // What one write did, in words and line by line.
@@ -11,6 +11,10 @@ pub mod timeline;
 pub mod unseen;
 // The facts → a page.
 pub mod tell;
+// Records and tokens → the figures of a time.
+pub mod figures;
+// The figures → a page.
+pub mod sum_up;
 // What a page is made of.
 pub mod page;
 // A page → text for a repository or a wiki.

@@ -6,8 +6,10 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::facts::{Facts, Sources};
+use super::figures::{self, Figures};
 use super::html::html;
 use super::markdown::markdown;
+use super::sum_up::sum_up;
 use super::tell::tell;
 use crate::heard::{Heard, Told};
 use crate::ledger::{Keep, Record, read_record};
@@ -183,6 +185,60 @@ fn programs_read_what_happened_when_and_how_long_it_took() {
             "settled"
         ]
     );
+}
+
+#[test]
+fn a_time_is_summed_up() {
+    let rules = Rules::built_in().unwrap();
+    let tokens = [
+        token(
+            "inc-123-bcdfg",
+            json!({}),
+            json!({"phase": "Closed",
+            "approvals": [{"user": "carol@example.com", "time": "2026-11-20T12:01:00Z"}]}),
+        ),
+        token("inc-123-hjkmn", json!({"user": "bob@example.com"}), json!({"phase": "Denied"})),
+        token("inc-7-bcdfg", json!({"incident": "INC-7 | <b>", "openedAt": "2026-11-21T12:00:00Z"}), json!({})),
+        token(
+            "inc-1-bcdfg",
+            json!({"incident": "INC-1", "openedAt": "2026-11-01T12:00:00Z"}),
+            json!({"phase": "Expired"}),
+        ),
+    ];
+    let mut records = records();
+    let before = json!({"time": "2026-11-01T12:00:00Z", "decideBy": "2026-11-02T12:00:00Z", "incident": "INC-1"});
+    records.push(record("inc-1-a", "Update", before, json!({"phase": "Pending"})));
+    let since = "2026-11-10T00:00:00Z".parse().unwrap();
+    let sources =
+        figures::Sources { context: "prod-eu", since, tokens: &tokens, records: &records, rules: &rules, now: at(NOW) };
+    let figures = Figures::count(sources);
+    let page = sum_up(&figures);
+    check_page("figures.md", &markdown(&page), include_str!("figures.md"));
+    let found = serde_json::to_value(&figures).unwrap();
+    for (field, expected) in [
+        ("/changes", json!(6)),
+        ("/byEnvironment", json!([{"name": "prod", "changes": 6}])),
+        ("/verdicts", json!({"accepted": 1, "rejected": 0, "deferred": 1, "noneYet": 3, "noneNeeded": 1})),
+        ("/timeToVerdict", json!({"medianSeconds": 33_120, "ninetiethSeconds": 35_640, "longestSeconds": 35_640})),
+        ("/outcomes", json!([{"outcome": "InGit", "changes": 1}, {"outcome": "Gone", "changes": 1}])),
+        (
+            "/tokens",
+            json!({"opened": 3, "approved": 1, "live": 0, "waiting": 0, "expired": 1, "closed": 1, "denied": 1}),
+        ),
+        ("/owed", json!({"changes": 5, "overdue": 5, "overdueSince": "2026-11-02T12:00:00Z"})),
+        ("/incidents/0/incident", json!("INC-7 | <b>")),
+        (
+            "/incidents/1",
+            json!({"incident": "INC-9", "began": "2026-11-20T12:05:00Z", "users": ["alice@example.com"],
+            "changes": 1, "owed": 1, "overdue": 1}),
+        ),
+    ] {
+        assert_eq!(found.pointer(field), Some(&expected), "{field} of {found:#}");
+    }
+    // A quiet month is a page, too.
+    let quiet = Figures::count(figures::Sources { tokens: &[], records: &[], ..sources });
+    assert!(markdown(&sum_up(&quiet)).contains("Nothing is owed, whenever it was written."));
+    assert_eq!(serde_json::to_value(&quiet).unwrap().get("timeToVerdict"), None);
 }
 
 #[test]
