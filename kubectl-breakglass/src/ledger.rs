@@ -5,13 +5,17 @@ use std::collections::BTreeSet;
 use breakglass::api::{BreakglassChange, ChangePhase};
 use breakglass::record::{FOLLOWS, INCIDENT_LABEL, NAMESPACE_LABEL};
 use breakglass::stamp;
-use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, Request};
+use kube::core::ListMeta;
 use kube::{Resource, ResourceExt};
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::connect::Connection;
 use crate::error::{CommandError, Result};
 use crate::explain::Doing;
+use crate::line::read_line;
 use crate::print::object::without_managed_fields;
 use crate::scan::PAGE;
 
@@ -105,7 +109,7 @@ pub async fn read(cluster: &Connection, which: &Which, keep: Keep) -> Result<Led
     let api = Api::<DynamicObject>::all_with(cluster.client.clone(), &resource());
     let mut restarts = 0;
     loop {
-        let page = async || match api.list(&params).await {
+        let page = async || match list(cluster, &api, &params).await {
             Ok(page) => Ok(Some(page)),
             // The list grew old while it was read. Once more from the start; twice is no accident.
             Err(kube::Error::Api(status)) if status.code == 410 && restarts == 0 => Ok(None),
@@ -117,8 +121,8 @@ pub async fn read(cluster: &Connection, which: &Which, keep: Keep) -> Result<Led
             params.continue_token = None;
             continue;
         };
-        for object in page.items {
-            match read_record(object, keep) {
+        for text in page.items.unwrap_or_default() {
+            match read_text(&text, keep) {
                 Ok(record) => ledger.records.push(record),
                 Err(failure) => ledger.failures.push(failure),
             }
@@ -127,6 +131,30 @@ pub async fn read(cluster: &Connection, which: &Which, keep: Keep) -> Result<Led
         params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if params.continue_token.is_none() {
             return Ok(ledger);
+        }
+    }
+}
+
+/// A page of records, each still text: bodies that nobody wants become no values, and one record that cannot be read takes no
+/// other with it.
+#[derive(Deserialize)]
+struct Page {
+    metadata: ListMeta,
+    /// Go writes none as null.
+    items: Option<Vec<Box<RawValue>>>,
+}
+
+async fn list(cluster: &Connection, api: &Api<DynamicObject>, params: &ListParams) -> kube::Result<Page> {
+    let request = Request::new(api.resource_url()).list(params).map_err(kube::Error::BuildRequest)?;
+    cluster.client.request(request).await
+}
+
+fn read_text(text: &RawValue, keep: Keep) -> std::result::Result<Record, String> {
+    match keep {
+        Keep::Lines => read_line(text),
+        Keep::Whole => {
+            let object = serde_json::from_str(text.get());
+            read_record(object.map_err(|error| format!("a record is none that can be read: {error}"))?, keep)
         }
     }
 }

@@ -22,6 +22,8 @@ pub mod request;
 pub mod tokens;
 // The records in the cluster.
 pub mod ledger;
+// A record as far as a table shows it.
+mod line;
 // How many changes are overdue, whoever made them.
 pub mod overdue;
 // From when on.

@@ -26,6 +26,9 @@ use crate::since::Since;
 use crate::stamped::{Stamped, stamped};
 use crate::would_refuse;
 
+/// How many lines are written at once: a call to the system each would take longer than making them.
+const AT_ONCE: usize = 500;
+
 /// See what was changed, and is not settled
 ///
 /// One row for each direct write: those under a token, from the ledger, until
@@ -140,6 +143,8 @@ async fn find(ctx: &Ctx<'_>, args: &ListArgs) -> Result<Found> {
     if let Some(labels) = &ctx.flags.selector {
         keep_selected(ctx, labels, &mut records, &live).await?;
     }
+    // A stamp of another incident or user would be on no row: its record is not looked for.
+    live.objects.retain(|object| is_stamp_asked_for(object, args));
     let known: BTreeSet<String> = records.iter().map(|record| record.name.clone()).collect();
     records.extend(look_up(ctx, unknown_changes(&records, &live.objects), keep).await);
     let mut rows = join(records, live.objects);
@@ -194,6 +199,14 @@ async fn look_up(ctx: &Ctx<'_>, names: BTreeSet<String>, keep: Keep) -> Vec<Reco
     found.filter_map(|record| async move { record.ok().flatten() }).collect().await
 }
 
+/// Whether a stamp is of the incident and of the user that are asked for, as far as it says.
+fn is_stamp_asked_for(object: &Stamped, args: &ListArgs) -> bool {
+    let says = |key: &str| object.annotations.get(key).map(String::as_str).unwrap_or_default();
+    let incident = args.incident.as_ref();
+    incident.is_none_or(|asked| says(stamp::INCIDENT).eq_ignore_ascii_case(asked))
+        && args.user.as_ref().is_none_or(|user| says(stamp::USER) == user)
+}
+
 fn is_asked_for(row: &Row, args: &ListArgs, now: DateTime<Utc>) -> bool {
     let earliest = args.since.map(|since| since.moment(now));
     let state = if args.state.is_empty() { row.state != RowState::Settled } else { args.state.contains(&row.state) };
@@ -243,6 +256,16 @@ impl View {
         self.widths.line(&row.cells(self.now))
     }
 
+    /// Many rows, written at once where they are lines.
+    fn print_all(&self, printer: &mut Printer, rows: &[Row]) -> Result<()> {
+        let lines = |line: &dyn Fn(&Row) -> String| rows.iter().map(|row| line(row) + "\n").collect::<String>();
+        match self.output {
+            Output::Table | Output::Wide => printer.bytes(lines(&|row| self.line(row)).as_bytes()),
+            Output::Name => printer.bytes(lines(&Row::full_name).as_bytes()),
+            Output::Json | Output::Yaml => rows.iter().try_for_each(|row| self.print(printer, row)),
+        }
+    }
+
     fn print(&self, printer: &mut Printer, row: &Row) -> Result<()> {
         match self.output {
             Output::Table | Output::Wide => printer.data(&self.line(row)),
@@ -274,7 +297,7 @@ fn print(ctx: &mut Ctx<'_>, args: &ListArgs, view: &View, rows: &[Row]) -> Resul
             if matches!(view.output, Output::Table | Output::Wide) {
                 ctx.printer.data(&view.header())?;
             }
-            rows.iter().try_for_each(|row| view.print(ctx.printer, row))
+            rows.chunks(AT_ONCE).try_for_each(|rows| view.print_all(ctx.printer, rows))
         }
     }
 }
