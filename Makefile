@@ -27,13 +27,14 @@ soak: programs ## look for a write that gets around the gate (15 min), and for o
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is not installed: the parsers are not fuzzed"; exit 0; }; \
 	for target in review patch diff; do cargo fuzz run -s none $$target -- -max_total_time=60 || exit 1; done
 
-bench: ## measure what breakglass costs, beside a webhook that does nothing (FULL=1: longer, ONLY="W-1 W-2")
+bench: ## measure what breakglass costs, beside a webhook that does nothing (FULL=1: longer, ONLY="W-1 C-1", SHORT=1)
 	@$(local) build
 	@# One package at a time: cargo gives all that it builds at once the features that any of them needs.
 	cargo build --release --locked --quiet --package webhook
 	cargo build --release --locked --quiet --package noop
+	cargo build --release --locked --quiet --package kubectl-breakglass
 	cargo build --profile load --locked --quiet --package bench
-	@target/load/bench $(if $(FULL),--full) $(if $(UPDATE),--page bench/RESULTS.md) $(ONLY)
+	@target/load/bench $(if $(FULL),--full) $(if $(SHORT),--short) $(if $(UPDATE),--page bench/RESULTS.md) $(ONLY)
 
 static: ## build the program that the image holds, and run it where there is nothing else (needs root)
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked \

@@ -20,6 +20,8 @@ pub struct Bench {
     pub report: Report,
     /// More rounds, and longer ones.
     pub full: bool,
+    /// Fewer objects.
+    pub short: bool,
     ours: Option<Scene>,
     bare: Option<Scene>,
 }
@@ -29,7 +31,7 @@ impl Bench {
     ///
     /// # Errors
     /// When one is missing: with the command that builds it.
-    pub fn new(folder: &std::path::Path, full: bool) -> Result<Self> {
+    pub fn new(folder: &std::path::Path, (full, short): (bool, bool)) -> Result<Self> {
         let find = |name: &str, package: &str| -> Result<PathBuf> {
             let program = folder.join(name);
             if !program.is_file() {
@@ -37,9 +39,13 @@ impl Bench {
             }
             program.canonicalize().context("finding a program")
         };
-        let programs = Programs { webhook: find("breakglass-webhook", "webhook")?, noop: find("noop", "noop")? };
+        let programs = Programs {
+            webhook: find("breakglass-webhook", "webhook")?,
+            noop: find("noop", "noop")?,
+            plugin: find("kubectl-breakglass", "kubectl-breakglass")?,
+        };
         let runtime = load::runtime()?;
-        Ok(Self { programs, runtime, report: Report::new(), full, ours: None, bare: None })
+        Ok(Self { programs, runtime, report: Report::new(), full, short, ours: None, bare: None })
     }
 
     /// The cluster with our webhook.

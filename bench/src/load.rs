@@ -47,6 +47,8 @@ pub struct Call {
     pub path: String,
     /// Media type of the body.
     pub media_type: &'static str,
+    /// Media type of the answer that is asked for.
+    pub accept: &'static str,
     /// The body.
     pub body: Bytes,
 }
@@ -54,7 +56,14 @@ pub struct Call {
 impl Call {
     /// A POST of JSON.
     pub fn post(path: &str, body: impl Into<Bytes>) -> Self {
-        Self { method: "POST", path: path.to_owned(), media_type: "application/json", body: body.into() }
+        let json = "application/json";
+        Self { method: "POST", path: path.to_owned(), media_type: json, accept: json, body: body.into() }
+    }
+
+    /// A GET of the metadata of a list.
+    pub fn metadata(path: String) -> Self {
+        let accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+        Self { method: "GET", path, accept, ..Self::post("", "") }
     }
 }
 
@@ -154,6 +163,7 @@ impl Connection {
             .method(call.method)
             .uri(call.path)
             .header("host", "localhost")
+            .header("accept", call.accept)
             .header("content-type", call.media_type);
         if let Some(token) = &self.target.token {
             request = request.header("authorization", format!("Bearer {token}"));

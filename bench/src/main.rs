@@ -20,6 +20,7 @@ mod serve;
 mod load;
 mod reviews;
 // Many objects at once.
+mod crowd;
 mod etcd;
 // Figures → what can be said of them.
 mod stats;
@@ -30,6 +31,7 @@ mod footprint;
 mod grant;
 mod growth;
 mod idempotence;
+mod listing;
 mod mix;
 mod overload;
 mod restart;
@@ -37,7 +39,7 @@ mod restart;
 type Measure = fn(&mut Bench) -> Result<()>;
 
 /// The benchmarks, in the order in which they may follow each other: those that fill the cluster come last.
-const ALL: [(&str, Measure); 10] = [
+const ALL: [(&str, Measure); 11] = [
     ("W-1", floor::floor),
     ("W-2", felt::felt),
     ("W-7", mix::mix),
@@ -48,6 +50,7 @@ const ALL: [(&str, Measure); 10] = [
     ("W-10", grant::among_many),
     ("W-4", growth::growth),
     ("W-14", restart::restart),
+    ("C-1", listing::listing),
 ];
 
 /// Measure what breakglass costs
@@ -60,6 +63,9 @@ struct Args {
     /// Three times the rounds
     #[arg(long, env = "FULL", value_parser = clap::builder::BoolishValueParser::new())]
     full: bool,
+    /// C-1 with a twentieth of the objects: whether it works, not how fast it is
+    #[arg(long, env = "SHORT", value_parser = clap::builder::BoolishValueParser::new())]
+    short: bool,
     /// The folder with the programs under measure
     #[arg(long, default_value = "target/release", value_name = "FOLDER")]
     programs: PathBuf,
@@ -82,7 +88,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let mut bench = Bench::new(&args.programs, args.full)?;
+    let mut bench = Bench::new(&args.programs, (args.full, args.short))?;
     if let Some(size) = args.busy {
         return busy(&mut bench, size);
     }

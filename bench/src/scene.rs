@@ -27,6 +27,8 @@ pub struct Programs {
     pub webhook: PathBuf,
     /// The webhook that does nothing.
     pub noop: PathBuf,
+    /// Our plugin.
+    pub plugin: PathBuf,
 }
 
 /// A cluster, its processes, and what calls it.
@@ -49,7 +51,7 @@ impl Scene {
     /// # Errors
     /// What does not start.
     pub fn ours(programs: &Programs, runtime: &Arc<Runtime>) -> Result<Self> {
-        let ours = Ours { webhook: programs.webhook.clone(), plugin: programs.webhook.clone() };
+        let ours = Ours { webhook: programs.webhook.clone(), plugin: programs.plugin.clone() };
         let cluster = Setup::new("bench").webhook().programs(ours).start()?;
         let port = cluster.webhook().port();
         let running = Watched::by_argument(&format!("127.0.0.1:{port}"))?;
@@ -64,7 +66,7 @@ impl Scene {
     /// # Errors
     /// What does not start.
     pub fn bare(programs: &Programs, runtime: &Arc<Runtime>) -> Result<Self> {
-        let ours = Ours { webhook: programs.webhook.clone(), plugin: programs.webhook.clone() };
+        let ours = Ours { webhook: programs.webhook.clone(), plugin: programs.plugin.clone() };
         let cluster = Setup::new("bench-bare").programs(ours).start()?;
         let webhook = Server::noop(&programs.noop, cluster.directory())?;
         Self::around(cluster, webhook, runtime)

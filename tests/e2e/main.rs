@@ -127,6 +127,8 @@ mod verdict;
 mod reject;
 // Every change comes to its end.
 mod settle;
+// What is told of it afterwards, and of what nobody decided.
+mod telling;
 // The value of a Secret shows nowhere but in the Secret.
 mod secret;
 // What shows from outside, and who is woken by it.
