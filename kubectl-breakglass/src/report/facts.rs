@@ -1,7 +1,7 @@
 //! The facts of an incident: from its records, its tokens and what was heard, to what a post-mortem asks for. Its JSON is the
 //! report as programs read it: lengths of time are whole seconds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use breakglass::api::{BreakglassToken, GitPlace, GivenApproval, Operation, Outcome, Target, Timestamp, Verdict};
 use breakglass::rules::Rules;
@@ -203,8 +203,9 @@ impl Facts {
     /// Gathers them; nothing where there is neither a token nor a record of the incident.
     pub fn gather(sources: Sources<'_>) -> Option<Self> {
         let is_meant = |incident: &str| incident.eq_ignore_ascii_case(sources.incident);
-        let records: Vec<&Record> =
+        let mut records: Vec<&Record> =
             sources.records.iter().filter(|record| is_meant(&record.change.spec.incident)).collect();
+        in_order(&mut records);
         let mut tokens: Vec<TokenFacts> = sources
             .tokens
             .iter()
@@ -212,8 +213,7 @@ impl Facts {
             .map(|token| TokenFacts::of(token, &records, &sources))
             .collect();
         tokens.sort_by(|a, b| (a.opened_at, &a.name).cmp(&(b.opened_at, &b.name)));
-        let mut changes: Vec<ChangeFacts> = records.iter().map(|record| ChangeFacts::of(record, sources.now)).collect();
-        changes.sort_by(|a, b| (a.time, &a.name).cmp(&(b.time, &b.name)));
+        let changes: Vec<ChangeFacts> = records.iter().map(|record| ChangeFacts::of(record, sources.now)).collect();
         let spelled = records.first().map(|record| &record.change.spec.incident);
         let known = sources.tokens.iter().find(|token| is_meant(&token.spec.incident));
         let incident = spelled.or(known.map(|token| &token.spec.incident))?.clone();
@@ -234,6 +234,20 @@ impl Facts {
             unseen,
         })
     }
+}
+
+/// The first first. Times are whole seconds: of writes in one second, one that found another's stamp comes after it.
+fn in_order(records: &mut [&Record]) {
+    records.sort_by(|a, b| (a.change.spec.time, &a.name).cmp(&(b.change.spec.time, &b.name)));
+    let found: BTreeMap<&str, &str> =
+        records.iter().filter_map(|record| Some((record.name.as_str(), record.found.as_deref()?))).collect();
+    let depth = |record: &Record| {
+        // No chain is longer than there are links.
+        let next = |name: &&str| found.get(name).copied();
+        std::iter::successors(Some(record.name.as_str()), next).take(found.len() + 1).count()
+    };
+    let depths: BTreeMap<String, usize> = records.iter().map(|record| (record.name.clone(), depth(record))).collect();
+    records.sort_by_key(|record| (record.change.spec.time, depths.get(&record.name).copied()));
 }
 
 impl TokenFacts {

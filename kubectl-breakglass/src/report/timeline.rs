@@ -35,7 +35,7 @@ pub enum What {
 }
 
 /// One moment.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Moment {
     /// When.
@@ -63,7 +63,8 @@ pub fn timeline(tokens: &[TokenFacts], changes: &[ChangeFacts], told: &[Told], n
         text: told.sentence(),
         about: None,
     }));
-    moments.sort();
+    // What is of one kind in one second stays in the order in which it came.
+    moments.sort_by_key(|moment| (moment.time, moment.what));
     moments
 }
 

@@ -188,6 +188,31 @@ fn programs_read_what_happened_when_and_how_long_it_took() {
 }
 
 #[test]
+fn writes_of_one_second_come_in_the_order_in_which_they_found_each_other() {
+    let follows = |name: &str, found: Option<&str>| {
+        let mut one = record(name, "Update", json!({}), json!({"phase": "Pending"}));
+        one.found = found.map(str::to_owned);
+        one
+    };
+    let records =
+        [follows("inc-123-a", Some("inc-123-c")), follows("inc-123-b", Some("inc-123-a")), follows("inc-123-c", None)];
+    let rules = Rules::built_in().unwrap();
+    let (heard, now) = (Heard::default(), at(NOW));
+    let sources = Sources {
+        incident: "INC-123",
+        context: "c",
+        tokens: &[],
+        records: &records,
+        heard: &heard,
+        rules: &rules,
+        now,
+    };
+    let facts = Facts::gather(sources).unwrap();
+    let names: Vec<&str> = facts.changes.iter().map(|change| change.name.as_str()).collect();
+    assert_eq!(names, ["inc-123-c", "inc-123-a", "inc-123-b"]);
+}
+
+#[test]
 fn a_time_is_summed_up() {
     let rules = Rules::built_in().unwrap();
     let tokens = [
