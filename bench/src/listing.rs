@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use tests::binaries::Ours;
 use tests::{Cluster, Kubectl, Setup};
+use tokio::runtime::Runtime;
 
 use crate::bench::Bench;
 use crate::crowd::{self, Stamped};
@@ -59,7 +60,8 @@ struct Crowd {
     /// The paths of every kind that can be listed, and their names for kubectl.
     paths: Vec<String>,
     names: Vec<String>,
-    load: Load,
+    target: Target,
+    runtime: Arc<Runtime>,
 }
 
 /// Measures it.
@@ -68,7 +70,7 @@ struct Crowd {
 /// When the cluster does not start, or one of the ways fails.
 pub fn listing(bench: &mut Bench) -> Result<()> {
     let (objects, changes) = if bench.short { (SHORT_OBJECTS, SHORT_CHANGES) } else { (OBJECTS, CHANGES) };
-    let mut crowd = Crowd::gather(bench)?;
+    let crowd = Crowd::gather(bench)?;
     let tenth = objects / 10;
     crowd.etcd.put(crowd::objects(0..FEW, Stamped::Yes))?;
     crowd.etcd.put(crowd::objects(FEW..tenth, Stamped::No))?;
@@ -76,7 +78,7 @@ pub fn listing(bench: &mut Bench) -> Result<()> {
     let (_, alone) = crowd.list(FEW)?;
     crowd.etcd.put(crowd::objects(tenth..objects, Stamped::No))?;
     crowd.list(FEW)?;
-    let needle = compare(&mut crowd, bench.rounds(ROUNDS), FEW)?;
+    let needle = compare(&crowd, bench.rounds(ROUNDS), FEW)?;
     tell(bench, &format!("{FEW} changes among {objects} objects"), &needle);
     let grown = mib(needle.memory);
     let ratio = needle.memory as f64 / alone as f64;
@@ -89,7 +91,7 @@ pub fn listing(bench: &mut Bench) -> Result<()> {
     crowd.etcd.put(crowd::objects(FEW..changes, Stamped::Yes))?;
     crowd.etcd.put(crowd::changes(FEW..changes))?;
     crowd.list(changes)?;
-    let many = compare(&mut crowd, bench.rounds(ROUNDS), changes)?;
+    let many = compare(&crowd, bench.rounds(ROUNDS), changes)?;
     tell(bench, &format!("{changes} changes among {objects} objects"), &many);
     let each = many.memory.saturating_sub(needle.memory) / (changes - FEW) as u64;
     bench.report.told("memory of list for each change more", format!("{each} bytes; {} in all", mib(many.memory)));
@@ -102,7 +104,7 @@ struct Compared {
     memory: u64,
 }
 
-fn compare(crowd: &mut Crowd, count: usize, changes: usize) -> Result<Compared> {
+fn compare(crowd: &Crowd, count: usize, changes: usize) -> Result<Compared> {
     let mut memory = 0;
     let ways = [Way::Bare, Way::BareAgain, Way::Ours, Way::Kubectl];
     let figures = rounds(count, &ways, |way| {
@@ -126,7 +128,8 @@ fn tell(bench: &mut Bench, scene: &str, compared: &Compared) {
     let column = |way: Way, of: fn(&Figure) -> f64| {
         compared.figures.get(&way).map(|figures| figures.column(of)).unwrap_or_default()
     };
-    let (wall, api): (fn(&Figure) -> f64, fn(&Figure) -> f64) = (|figure| figure.p50, |figure| figure.api);
+    let wall: fn(&Figure) -> f64 = |figure| figure.p50;
+    let api: fn(&Figure) -> f64 = |figure| figure.api;
     let value =
         |way| format!("{:.0} ms, API server {:.0} ms CPU", median(&column(way, wall)), median(&column(way, api)));
     let report = &mut bench.report;
@@ -157,12 +160,11 @@ impl Crowd {
         admin.try_ok(&["wait", "--for=condition=Established", "--timeout=120s", "crd", "--all"], "")?;
         let (names, paths) = listable(&admin)?;
         let target = Target::api(admin.kubeconfig())?;
-        let load = Load::new(&bench.runtime, &target, PARALLEL).patience(PATIENCE);
-        Ok(Self { cluster, etcd, api_server, paths, names, load })
+        Ok(Self { cluster, etcd, api_server, paths, names, target, runtime: Arc::clone(&bench.runtime) })
     }
 
     /// How long the bare lists take.
-    fn bare(&mut self) -> Result<Duration> {
+    fn bare(&self) -> Result<Duration> {
         // The longest first, or the others would have ended when it begins.
         let records = "/apis/breakglass.dev/v1alpha1/breakglasschanges?labelSelector=breakglass.dev/state!%3Dsettled";
         let records = Call { method: "GET", ..Call::post(records, "") };
@@ -172,7 +174,9 @@ impl Crowd {
         let calls: Vec<Call> = std::iter::once(records).chain(stamped).collect();
         let count = calls.len();
         let calls: Calls = Arc::new(move |number| calls[number % calls.len()].clone());
-        Ok(self.load.closed(count, &calls).all("the bare lists", |answer| answer.status == 200)?.took)
+        // Each time over connections of its own, as every run of a program has them.
+        let mut load = Load::new(&self.runtime, &self.target, PARALLEL).patience(PATIENCE);
+        Ok(load.closed(count, &calls).all("the bare lists", |answer| answer.status == 200)?.took)
     }
 
     /// How long `kubectl get` takes.
