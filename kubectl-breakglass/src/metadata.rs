@@ -111,3 +111,19 @@ impl Metadata {
         Owner::of(self.labels.as_ref().unwrap_or(&none), self.annotations.as_ref().unwrap_or(&none))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn managed_fields_deeper_than_one_can_read_do_not_hide_the_object() {
+        let deep = format!("{}{{}}{}", "{\"f:a\":".repeat(2_000), "}".repeat(2_000));
+        let text = format!(
+            r#"{{"name": "api", "uid": "u", "managedFields": [{{"manager": "any", "time": null, "fieldsV1": {deep}}}]}}"#
+        );
+        let metadata: Metadata = serde_json::from_str(&text).unwrap();
+        assert_eq!(metadata.entries()[0].fields_v1.as_ref().unwrap().get(), deep);
+        assert!(metadata.target(&Kind::in_apps("Deployment")).is_some());
+    }
+}

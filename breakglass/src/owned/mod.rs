@@ -94,13 +94,6 @@ impl Owned {
         matches!(self.find(object, pointer), Some(Match::Field(owned, _)) if !owned.children.is_empty())
     }
 
-    /// The JSON pointers to what is owned of `object`, and in it: fields and items below which nothing else is owned.
-    pub fn pointers(&self, object: &Value) -> Vec<String> {
-        let mut found = Vec::new();
-        self.collect(object, &mut String::new(), &mut found);
-        found
-    }
-
     /// What is owned, for who has no object to look into: as pointers, but with the keys of an item in place of its index, as in
     /// `/spec/containers[name=api]/image`.
     pub fn paths(&self) -> Vec<String> {
@@ -129,11 +122,6 @@ impl Owned {
             Match::Around(depth) => Some(depth),
             Match::Field(owned, depth) => owned.covers_all(value).then_some(depth),
         }
-    }
-
-    /// Whether some field at this pointer, below it or around it is owned.
-    fn touches(&self, object: &Value, pointer: &str) -> bool {
-        self.find(object, pointer).is_some()
     }
 
     fn find(&self, object: &Value, pointer: &str) -> Option<Match<'_>> {
@@ -186,34 +174,6 @@ impl Owned {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
         }
     }
-
-    fn collect(&self, value: &Value, pointer: &mut String, found: &mut Vec<String>) {
-        for (step, owned) in &self.children {
-            let (name, child) = match (step, value) {
-                (Step::Field(name), Value::Object(fields)) => {
-                    let Some(field) = fields.get(name) else { continue };
-                    (escaped(name), field)
-                }
-                (step, Value::Array(items)) => {
-                    let mut places = items.iter().enumerate();
-                    let Some((place, item)) = places.find(|(place, item)| step.leads_to(*place, item)) else {
-                        continue;
-                    };
-                    (place.to_string(), item)
-                }
-                _ => continue,
-            };
-            let length = pointer.len();
-            pointer.push('/');
-            pointer.push_str(&name);
-            if owned.children.is_empty() {
-                found.push(pointer.clone());
-            } else {
-                owned.collect(child, pointer, found);
-            }
-            pointer.truncate(length);
-        }
-    }
 }
 
 /// A name as a part of a JSON pointer (RFC 6901).
@@ -264,11 +224,6 @@ pub fn owners<'m>(managers: &'m [Manager], object: &Value, pointer: &str) -> Vec
     let deepest = depths.iter().flatten().max().copied();
     let nearest = managers.iter().zip(depths).filter(|(_, depth)| depth.is_some() && *depth == deepest);
     nearest.map(|(manager, _)| manager).collect()
-}
-
-/// The managers that own something at a JSON pointer into `object`, below it, or around it as one piece.
-pub fn writers<'m>(managers: &'m [Manager], object: &Value, pointer: &str) -> Vec<&'m Manager> {
-    managers.iter().filter(|manager| manager.owned.touches(object, pointer)).collect()
 }
 
 #[cfg(test)]

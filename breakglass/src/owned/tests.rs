@@ -102,20 +102,9 @@ fn an_entry_says_who_in_which_way_and_when() {
 }
 
 #[test]
-fn what_is_owned_is_listed_as_pointers_into_the_object() {
+fn what_is_owned_is_listed_as_paths_with_the_keys_of_items() {
     let object = deployment();
     let managers = managers(&object);
-    assert_eq!(
-        managers[1].owned.pointers(&object),
-        [
-            "/metadata/annotations/note",
-            "/metadata/finalizers/1",
-            "/spec/template/spec/containers/1/image",
-            "/spec/template/spec/containers/0/name",
-            "/spec/template/spec/containers/0/resources/limits/cpu",
-            "/spec/template/spec/containers/0/resources/limits/memory",
-        ]
-    );
     assert_eq!(
         managers[1].owned.paths(),
         [
@@ -127,17 +116,11 @@ fn what_is_owned_is_listed_as_pointers_into_the_object() {
             "/spec/template/spec/containers[name=sidecar]/resources/limits/memory",
         ]
     );
-    for manager in &managers {
-        for pointer in manager.owned.pointers(&object) {
-            assert!(manager.owned.covers(&object, &pointer), "{} {pointer}", manager.name);
-        }
-    }
     let limits = format!("{CONTAINERS}/0/resources");
     assert!(managers[1].owned.goes_below(&object, &limits) && !managers[0].owned.goes_below(&object, &limits));
     assert!(!managers[0].owned.goes_below(&object, "/spec/selector"));
     // What was removed since by somebody else is not there.
     let other = json!({"spec": {"replicas": 3}});
-    assert_eq!(managers[1].owned.pointers(&other), Vec::<String>::new());
     assert!(!managers[1].owned.covers(&other, "/metadata/annotations/note"));
 }
 
@@ -148,16 +131,15 @@ fn whoever_owns_the_field_itself_comes_before_who_owns_something_around_it() {
         entry("empty", json!({"f:data": {}})), entry("fields", json!({"f:data": {"f:a": {}}})),
         entry("places", json!({"f:list": {"i:0": {}, "v:2": {}}})), entry("odd", json!({"x:y": {}, "k:{": {}, "f:data": 7}))]}});
     let managers = managers(&object);
-    let names = |found: Vec<&Manager>| found.iter().map(|one| one.name.clone()).collect::<Vec<_>>().join(" ");
-    for (pointer, owners_of, writers_of) in [
-        ("/data/a", "fields", "empty fields odd"),
-        ("/data/b", "empty odd", "empty odd"),
-        ("/data", "empty odd", "empty fields odd"),
-        ("/list", "places", "places"),
-        ("/list/0", "places", "places"),
-        ("/list/1", "places", "places"),
+    for (pointer, expected) in [
+        ("/data/a", "fields"),
+        ("/data/b", "empty odd"),
+        ("/data", "empty odd"),
+        ("/list", "places"),
+        ("/list/0", "places"),
+        ("/list/1", "places"),
     ] {
-        assert_eq!(names(owners(&managers, &object, pointer)), owners_of, "owners of {pointer}");
-        assert_eq!(names(writers(&managers, &object, pointer)), writers_of, "writers of {pointer}");
+        let found: Vec<_> = owners(&managers, &object, pointer).iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(found.join(" "), expected, "{pointer}");
     }
 }

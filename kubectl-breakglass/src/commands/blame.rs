@@ -107,7 +107,8 @@ fn print(ctx: &mut Ctx<'_>, args: &BlameArgs, target: &Target, fields: &[Field])
         Output::Name => fields.iter().try_for_each(|field| ctx.printer.data(&field.field)),
         output @ (Output::Table | Output::Wide) => {
             let shown: Vec<&Field> = fields.iter().filter(|field| args.all || is_somebodys(field)).collect();
-            let (now, columns) = (ctx.now(), if output == Output::Wide { 11 } else { COLUMNS.len() });
+            let columns = COLUMNS.len() + if output == Output::Wide { WIDE_COLUMNS.len() } else { 0 };
+            let now = ctx.now();
             let titles: Vec<&str> = COLUMNS.into_iter().chain(WIDE_COLUMNS).take(columns).collect();
             let rows: Vec<Vec<String>> = shown.iter().map(|field| cells(field, now)).collect();
             let widths = Widths::of(&titles, &rows);
