@@ -2,12 +2,48 @@
 //!
 //! No cluster and no Git here: a tree of files and what is wanted come in, whole new texts of files go out.
 
+// READ THIS FIRST: from what is asked for to an edit that is proven.
+mod edit;
+// What keeps an edit from being made.
+mod ask;
 // The files of a repository, and its limits.
 pub mod tree;
 // YAML as kubectl reads it.
-mod yaml;
+pub mod yaml;
+// The fields that are to say something else.
+pub mod field;
+// What the API server fills in.
+mod defaults;
+// Which lists have names in them.
+mod merge_keys;
+// One kustomization: a file, or what Flux makes where there is none.
+pub mod kustomization;
+// Everything that can be rendered, and what each may read.
+pub mod graph;
+// The document that defines an object.
+mod find;
+// The edits that may do, the likeliest first.
+mod plan;
+// Images, taken apart.
+mod image;
+// What the patches of a kustomization say.
+mod patches;
+// What can be added to a kustomization that shares the rest.
+mod overlay;
+// Whole objects that come and go.
+mod whole;
+// YAML that is new.
+mod emit;
+// A document, edited in place.
+pub mod rewrite;
 // What `kubectl kustomize` makes of a directory.
 pub mod render;
+// A copy of the tree, to be rendered.
+mod scratch;
+// Whether two renderings differ in what was to change.
+pub mod compare;
+// The proof.
+mod prover;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,8 +52,8 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::error::CommandError;
-use render::Render;
-use tree::Tree;
+
+pub use edit::{edit, prove};
 
 /// Which object, in the words of its manifest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +71,7 @@ pub struct ObjectId {
 /// One object as Git should have it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
-    /// Which.
+    /// Which. Each object is wanted once: several changes of one are put together before.
     pub object: ObjectId,
     /// As it was before the change; none where the change made it.
     pub before: Option<Value>,
@@ -48,7 +84,7 @@ pub struct Wanted {
 /// Where the engine renders from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// The directory, from the root of the tree.
+    /// The directory, from the root of the tree; as Flux takes it, too: `./apps`.
     pub path: PathBuf,
     /// The spec of the engine's own object, with all that it adds: targetNamespace, patches, images, postBuild; null for none.
     pub spec: Value,
@@ -122,20 +158,5 @@ impl fmt::Display for ObjectId {
         let kind = self.kind.to_lowercase();
         write!(f, "{kind}{dot}{}/{}", self.group, self.name)?;
         self.namespace.as_ref().map_or(Ok(()), |namespace| write!(f, " in {namespace}"))
-    }
-}
-
-/// Edits the source of every wanted object, all or none, and proves it: everything in the tree that can be rendered says
-/// the same as before, but for these objects and in them these fields. The tree itself is not touched.
-///
-/// # Errors
-/// When it must not be written, with what a person has to edit instead; or when it could not be tried.
-pub fn edit(tree: &Tree, entry: &Entry, wanted: &[Wanted], render: &dyn Render) -> Result<Edit, Stop> {
-    let _ = (tree, render);
-    // The interface stands; the editors follow one by one, and what none of them can edit is refused.
-    let places = vec![format!("{}: edit it by hand", entry.path.display())];
-    match wanted.first() {
-        None => Ok(Edit::default()),
-        Some(wanted) => Err(Stop::refused(format!("{} cannot be edited", wanted.object), places)),
     }
 }

@@ -42,7 +42,8 @@ impl Render for Kubectl {
         if !out.status.success() {
             let said = String::from_utf8_lossy(&out.stderr);
             // Its paths are those of a copy that is gone when somebody reads this.
-            return Err(said.trim().replace(&format!("{}/", root.display()), "").replace("error: ", ""));
+            let said = said.replace(&format!("{}/", root.display()), "").replace("error: ", "");
+            return Err(said.split_whitespace().collect::<Vec<_>>().join(" "));
         }
         yaml::objects(&String::from_utf8_lossy(&out.stdout))
     }

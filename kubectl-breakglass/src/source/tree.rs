@@ -25,15 +25,40 @@ pub struct Tree {
     pub files: BTreeSet<PathBuf>,
     /// Symbolic links, and what they say.
     pub links: BTreeMap<PathBuf, PathBuf>,
+    /// What was edited since it was looked at: the text of a file, or none for one that is to go.
+    pub edits: Edits,
 }
 
+/// Whole new texts of files by path from the root; none for a file that goes.
+pub type Edits = BTreeMap<PathBuf, Option<String>>;
+
 impl Tree {
+    /// A tree that has these files, and nothing on disk.
+    pub(super) fn of(root: &Path, edits: BTreeMap<PathBuf, Option<String>>) -> Self {
+        let (files, links) = (BTreeSet::new(), BTreeMap::new());
+        Self { root: root.to_owned(), files, links, edits: Edits::new() }.with(edits)
+    }
+
+    /// The tree with more edits.
+    #[must_use]
+    pub fn with(&self, edits: Edits) -> Self {
+        let mut tree = self.clone();
+        for (path, text) in edits {
+            match text {
+                Some(_) => tree.files.insert(path.clone()),
+                None => tree.files.remove(&path),
+            };
+            tree.edits.insert(path, text);
+        }
+        tree
+    }
+
     /// Looks at what there is.
     ///
     /// # Errors
     /// When it cannot be read, or is more than a repository of manifests can be.
     pub fn open(root: &Path) -> Result<Self> {
-        let mut tree = Self { root: root.to_owned(), files: BTreeSet::new(), links: BTreeMap::new() };
+        let mut tree = Self::of(root, Edits::new());
         let mut bytes = 0;
         tree.walk(Path::new(""), &mut bytes).map_err(|error| {
             CommandError::failed(format!("the files below {} cannot be read: {error}", root.display()))
@@ -73,6 +98,11 @@ impl Tree {
     /// # Errors
     /// When it is no text, or larger than what is edited.
     pub fn read(&self, path: &Path) -> std::result::Result<String, String> {
+        match self.edits.get(path) {
+            Some(Some(text)) => return Ok(text.clone()),
+            Some(None) => return Err("it is gone".to_owned()),
+            None => {}
+        }
         let whole = self.root.join(path);
         let size = fs::metadata(&whole).map_err(|error| format!("it cannot be read: {error}"))?.len();
         if size > MAX_EDITED {
@@ -109,6 +139,16 @@ pub fn resolve(directory: &Path, said: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read() {
+        let root = std::env::temp_dir().join(format!("breakglass-tree-{}", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        fs::write(root.join("large.yaml"), "x".repeat(6 * 1024 * 1024 + 1)).unwrap();
+        let read = Tree::open(&root).unwrap().read(Path::new("large.yaml"));
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(read, Err("it has 6291457 bytes; more than 6291456 are not edited".to_owned()));
+    }
 
     #[test]
     fn a_path_stays_in_the_tree() {
