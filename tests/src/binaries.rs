@@ -88,6 +88,17 @@ pub fn control_plane() -> Result<ControlPlane> {
     })
 }
 
+/// kubectl alone: what renders needs no control plane.
+///
+/// # Errors
+/// When there is no Go to build with, or the build fails: with what to do.
+pub fn kubectl() -> Result<PathBuf> {
+    let given = std::env::var_os("KUBEBUILDER_ASSETS").map(|folder| PathBuf::from(folder).join("kubectl"));
+    given
+        .filter(|program| program.is_file())
+        .map_or_else(|| CONTROLPLANE.program("kubectl", "k8s.io/kubernetes/cmd/kubectl"), Ok)
+}
+
 /// Flux' programs and CRDs, built and fetched if missing.
 ///
 /// # Errors
