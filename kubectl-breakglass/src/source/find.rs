@@ -21,6 +21,8 @@ pub struct Definition {
     pub file: PathBuf,
     /// Which document of it.
     pub document: usize,
+    /// Whether the document is a List, and it an item of that.
+    pub is_item: bool,
     /// What it says.
     pub value: Value,
     /// The directories from the entry down to the one whose kustomization names the file.
@@ -171,13 +173,17 @@ impl Search<'_> {
         if !sought.names.iter().any(|name| text.contains(name)) {
             return;
         }
-        for (document, value) in yaml::documents(&text).unwrap_or_default().into_iter().map(|one| one.value).enumerate()
-        {
+        let documents = match yaml::documents(&text) {
+            Ok(documents) => documents,
+            Err(why) => return self.unread.push(format!("{}: {why}", file.display())),
+        };
+        for (document, value) in documents.into_iter().map(|one| one.value).enumerate() {
             let items = value.get("items").and_then(Value::as_array).filter(|_| value["kind"] == "List");
-            let is_it = |value: &Value| sought.is_named(&id_of(value));
-            if is_it(&value) || items.is_some_and(|items| items.iter().any(is_it)) {
+            let objects = items.map_or_else(|| vec![&value], |items| items.iter().collect());
+            let is_item = items.is_some();
+            for value in objects.into_iter().filter(|value| sought.is_named(&id_of(value))) {
                 let (file, chain) = (file.to_owned(), chain.to_vec());
-                self.found.push(Definition { file, document, value, chain });
+                self.found.push(Definition { file, document, is_item, value: value.clone(), chain });
             }
         }
     }

@@ -135,7 +135,7 @@ pub struct Refusal {
 pub enum Stop {
     /// No edit passes the proof, or nobody but a person can make it.
     Refused(Refusal),
-    /// It could not be tried: a file could not be read, kubectl is missing.
+    /// It could not be tried: there was no place for a copy of the files, say.
     Failed(CommandError),
 }
 

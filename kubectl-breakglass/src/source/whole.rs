@@ -13,7 +13,7 @@ use super::kustomization::{self, Kustomization};
 use super::overlay;
 use super::patches::{Patch, patches};
 use super::plan::{Ground, Try, edit_kustomization};
-use super::tree::{Edits, Tree};
+use super::tree::{Edits, Tree, resolve};
 use super::yaml::documents;
 
 /// A new object as it is written: without what the server, its controllers and breakglass put on it.
@@ -24,8 +24,12 @@ pub fn new_object(object: &Value) -> Value {
 /// The edit that makes a new object: its file, and its line in the kustomization of the directory it lies in.
 pub fn create(tree: &Tree, graph: &Graph, entry: &Path, (object, path): (&Value, Option<&Path>)) -> Try {
     let object = new_object(object);
-    let file = path.map_or_else(|| free_name(tree, entry, &object), Path::to_path_buf);
-    let nothing = |why: String| Try { edits: Err(why), file: file.clone(), document: 0, path: Vec::new() };
+    let said = path.map_or_else(|| free_name(tree, entry, &object), Path::to_path_buf);
+    let nothing = |why: String| Try { edits: Err(why), file: said.clone(), document: 0, path: Vec::new() };
+    let inside = resolve(Path::new(""), &said.to_string_lossy());
+    let Some(file) = inside.filter(|file| !file.ancestors().any(|part| tree.links.contains_key(part))) else {
+        return nothing("it may lie outside the repository: name it from the root, and through no link".to_owned());
+    };
     if tree.files.contains(&file) {
         return nothing("there is a file of this name".to_owned());
     }
@@ -95,8 +99,8 @@ fn remove_definition(ground: &Ground<'_>) -> Try {
 
 /// The text of its file without it; none where nothing is left.
 fn remove_document(ground: &Ground<'_>) -> Result<Option<String>, String> {
-    let Definition { file, document, value, .. } = ground.definition;
-    if value["kind"] == "List" {
+    let Definition { file, document, is_item, .. } = ground.definition;
+    if *is_item {
         return Err("it is an item of a List".to_owned());
     }
     let text = ground.tree.read(file)?;
