@@ -48,6 +48,8 @@ pub mod states;
 pub mod heard;
 // From all of that to a page.
 pub mod report;
+// What Git is to say of it.
+pub mod want;
 // Somebody's clone of a repository.
 pub mod checkout;
 // Where Git says what an object is: edited, and proven.
