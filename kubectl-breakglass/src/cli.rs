@@ -7,8 +7,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::commands::{
-    blame, close, completion, defer, diff, doctor, install, list, open, orphans, policy, reject, report, run, scan,
-    show, status, trace, uninstall, version,
+    accept, blame, close, completion, defer, diff, doctor, install, list, open, orphans, policy, reject, report, run,
+    scan, show, status, trace, uninstall, version,
 };
 use crate::print::Printer;
 
@@ -185,6 +185,7 @@ pub enum Command {
     Blame(blame::BlameArgs),
     Orphans(orphans::OrphansArgs),
     Scan(scan::ScanArgs),
+    Accept(accept::AcceptArgs),
     Reject(reject::RejectArgs),
     Defer(defer::DeferArgs),
     Report(report::ReportArgs),

@@ -48,6 +48,8 @@ pub mod states;
 pub mod heard;
 // From all of that to a page.
 pub mod report;
+// Whether that can be written to.
+pub mod destination;
 // What Git is to say of it.
 pub mod want;
 // Somebody's clone of a repository.
@@ -231,6 +233,7 @@ async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Resul
         Command::Reject(args) => commands::reject::reject(ctx, &args).await,
         Command::Orphans(args) => commands::orphans::orphans(ctx, &args).await,
         Command::Scan(args) => commands::scan::scan(ctx, &args).await,
+        Command::Accept(args) => commands::accept::accept(ctx, &args).await,
         Command::Defer(args) => commands::defer::defer(ctx, &args).await,
         Command::Report(args) => commands::report::report(ctx, &args).await,
         Command::Close(args) => commands::close::close(ctx, &args).await,

@@ -54,12 +54,27 @@ pub async fn now(cluster: &Connection, change: &BreakglassChangeSpec) -> Result<
     } else {
         cluster.ask_again(doing, || api.get_opt(name)).await?
     };
-    let Some(found) = found else { return Ok(Now::Gone) };
-    if is_hidden(cluster, &change.target).await? {
+    let status = change.subresource.as_deref() == Some("status");
+    told(cluster, &change.target, found.map(|found| (found, status))).await
+}
+
+/// Looks at the whole object that a change wrote to, whichever part of it that was.
+///
+/// # Errors
+/// When it may not be read, or the cluster does not answer.
+pub async fn now_whole(cluster: &Connection, target: &Target) -> Result<Now> {
+    let api = api(cluster, target);
+    let found = cluster.ask_again(Doing::Asking("for the object as it is now"), || api.get_opt(&target.name)).await?;
+    told(cluster, target, found.map(|found| (found, false))).await
+}
+
+/// What can be told of an object that was found, with its status or without.
+async fn told(cluster: &Connection, target: &Target, found: Option<(DynamicObject, bool)>) -> Result<Now> {
+    let Some((found, status)) = found else { return Ok(Now::Gone) };
+    if is_hidden(cluster, target).await? {
         return Ok(Now::Hidden);
     }
-    let another = change.target.uid.is_some() && found.metadata.uid != change.target.uid;
-    let status = change.subresource.as_deref() == Some("status");
+    let another = target.uid.is_some() && found.metadata.uid != target.uid;
     let object = without_notes(without_noise(object::value(&found)?, status));
     Ok(if another { Now::Another(object) } else { Now::There(object) })
 }
@@ -84,7 +99,10 @@ pub fn nothing_there(target: &Target) -> CommandError {
 }
 
 /// Whether the policy hides values of objects of this kind.
-async fn is_hidden(cluster: &Connection, target: &Target) -> Result<bool> {
+///
+/// # Errors
+/// When the policy cannot be read.
+pub async fn is_hidden(cluster: &Connection, target: &Target) -> Result<bool> {
     let rules = policy_in_force(cluster).await?.rules;
     Ok(!rules.redactions(target.group(), &target.kind).is_empty())
 }

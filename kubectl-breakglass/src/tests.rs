@@ -67,6 +67,9 @@ fn wrong_usage_exits_2_and_says_what_would_be_right() {
     check("report", 2, "INCIDENT");
     check("report INC-1 --since 30d", 2, "cannot be used with");
     check("report --since soon", 2, "write it as 24h or 30d");
+    check("accept", 2, "CHANGE|KIND/NAME");
+    check("accept --incident INC-1 --no-commit", 2, "--note");
+    check("accept --incident INC-1 --no-commit --note n --push", 2, "cannot be used with");
     check("settle", 2, "unrecognized subcommand");
     check("", 2, "Usage: kubectl breakglass");
 }

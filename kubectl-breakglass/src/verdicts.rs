@@ -24,6 +24,17 @@ pub enum OnRefusal {
     KeepGoing,
 }
 
+/// A verdict on one record.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The record.
+    pub record: Record,
+    /// The status that says it.
+    pub status: Value,
+    /// The words that say it.
+    pub sentence: String,
+}
+
 /// Gives the same verdict on each record, and says so with `sentence`: on all of them, or on none.
 ///
 /// # Errors
@@ -32,24 +43,38 @@ pub async fn give(
     ctx: &mut Ctx<'_>,
     records: &[Record],
     (status, sentence): (&Value, &str),
+    how: (Really, OnRefusal),
+) -> Result<Exit> {
+    let given =
+        |record: &Record| Given { record: record.clone(), status: status.clone(), sentence: sentence.to_owned() };
+    give_each(ctx, &records.iter().map(given).collect::<Vec<_>>(), how).await
+}
+
+/// Gives a verdict on each record, and says so: on all of them, or on none.
+///
+/// # Errors
+/// When the server does not take one.
+pub async fn give_each(
+    ctx: &mut Ctx<'_>,
+    verdicts: &[Given],
     (really, on_refusal): (Really, OnRefusal),
 ) -> Result<Exit> {
-    if on_refusal == OnRefusal::Stop && (really == Really::DryRun || records.len() > 1) {
-        for record in records {
-            write(&ctx.cluster, &record.name, status, Really::DryRun).await.map_err(|error| about(error, record))?;
+    if on_refusal == OnRefusal::Stop && (really == Really::DryRun || verdicts.len() > 1) {
+        for Given { record, status, .. } in verdicts {
+            ask(&ctx.cluster, record, status).await?;
         }
     }
-    let sentence = match really {
-        Really::Yes => sentence.to_owned(),
-        Really::DryRun => format!("{sentence} (server dry run)"),
+    let suffix = match really {
+        Really::Yes => "",
+        Really::DryRun => " (server dry run)",
     };
     let mut exit = Exit::Done;
-    for record in records {
+    for Given { record, status, sentence } in verdicts {
         match write(&ctx.cluster, &record.name, status, really).await {
             Ok(change) => {
                 let row = Row::of_record(record.clone());
                 let value = object::value(&change)?;
-                let words = format!("{sentence}: {}", row.target.place());
+                let words = format!("{sentence}{suffix}: {}", row.target.place());
                 object::one(ctx.printer, ctx.flags.output(), &value, &row.full_name(), &words)?;
             }
             Err(error) if on_refusal == OnRefusal::Stop => return Err(about(error, record)),
@@ -60,6 +85,14 @@ pub async fn give(
         }
     }
     Ok(exit)
+}
+
+/// Asks whether the server would take a verdict, and keeps nothing.
+///
+/// # Errors
+/// When it would not.
+pub async fn ask(cluster: &Connection, record: &Record, status: &Value) -> Result<()> {
+    write(cluster, &record.name, status, Really::DryRun).await.map(drop).map_err(|error| about(error, record))
 }
 
 /// Says which object it is about: the name of a change says nothing to a person.

@@ -16,6 +16,8 @@ pub mod diff;
 pub mod trace;
 // Who put each field where it is.
 pub mod blame;
+// Keep it: Git says so.
+pub mod accept;
 // Put back what was there.
 pub mod reject;
 // What no engine owns.

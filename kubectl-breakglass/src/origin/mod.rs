@@ -11,7 +11,7 @@ use breakglass::api::Target;
 use breakglass::engine::{Engine, Owner, inventory};
 use serde_json::Value;
 
-pub use read::{origin, repository};
+pub use read::{applied_from_git, origin, repository};
 
 /// The branch of a GitRepository that names nothing (fluxcd/source-controller api/v1/gitrepository_types.go, spec.ref).
 const DEFAULT_BRANCH: &str = "master";

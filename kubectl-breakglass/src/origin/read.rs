@@ -4,7 +4,7 @@ use breakglass::api::Target;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use serde_json::Value;
 
-use super::{Origin, Repository, SourceRef, claim, is_kustomization};
+use super::{Applied, Origin, Repository, SourceRef, claim, is_kustomization};
 use crate::connect::Connection;
 use crate::error::Result;
 use crate::explain::Doing;
@@ -28,6 +28,15 @@ pub async fn origin(cluster: &Connection, target: &Target, object: Option<&Value
         }
     }
     Ok(Origin::of(target, object, &all(cluster).await?))
+}
+
+/// Every Kustomization that applies from a Git repository.
+///
+/// # Errors
+/// When Kustomizations may not be read, or the cluster does not answer.
+pub async fn applied_from_git(cluster: &Connection) -> Result<Vec<Applied>> {
+    let applied = all(cluster).await?.iter().filter_map(Applied::of).collect::<Vec<_>>();
+    Ok(applied.into_iter().filter(|applied| applied.source.kind == "GitRepository").collect())
 }
 
 /// The repository behind a source; `None` where there is no such GitRepository, or it is another kind of source.

@@ -31,7 +31,13 @@ pub fn unified(from: (&str, Option<&Value>), to: (&str, Option<&Value>), colour:
     }
     let diff = TextDiff::from_lines(&old, &new);
     let diff = diff.unified_diff().context_radius(CONTEXT).header(from.0, to.0).to_string();
-    Ok(diff.lines().map(|line| coloured(&printable(line), colour) + "\n").collect())
+    Ok(painted(&diff, colour))
+}
+
+/// A diff that somebody else has made, for a terminal or for everything else.
+pub fn painted(diff: &str, colour: Colour) -> String {
+    let shown = |line: &str| if line.is_empty() { String::new() } else { coloured(&printable(line), colour) };
+    diff.lines().map(|line| shown(line) + "\n").collect()
 }
 
 fn coloured(line: &str, colour: Colour) -> String {
