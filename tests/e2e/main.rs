@@ -123,6 +123,8 @@ mod seeing;
 mod tracing;
 // What is decided about it.
 mod verdict;
+// What is kept stands in Git.
+mod accept;
 // What is rejected is put back.
 mod reject;
 // Every change comes to its end.

@@ -1,6 +1,7 @@
 //! The fleet repository: a bare one that Flux follows, and a clone in which people work.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,6 +14,13 @@ const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fleet");
 
 /// The branch that Flux follows.
 pub const BRANCH: &str = "main";
+
+/// Where the cluster believes the repository to be: Flux takes no path on a machine. Clones believe it, too, and Git
+/// rewrites it for them.
+pub const URL: &str = "https://git.example.com/fleet.git";
+
+/// What its server does with what is pushed.
+const REVIEW: &str = include_str!("../local/review.sh");
 
 /// The bare repository and its clone.
 #[derive(Clone, Debug)]
@@ -32,8 +40,11 @@ impl Fleet {
         let fleet = Self { bare: directory.join("fleet.git"), clone: directory.join("fleet") };
         let (bare, clone) = (fleet.bare.to_string_lossy(), fleet.clone.to_string_lossy());
         git(directory, &["init", "--quiet", "--bare", "--initial-branch", BRANCH, &bare])?;
+        let hook = fleet.bare.join("hooks/post-receive");
+        fs::write(&hook, REVIEW)?;
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755))?;
         git(directory, &["clone", "--quiet", &bare, &clone])?;
-        identify(&fleet.clone)?;
+        fleet.identify(&fleet.clone)?;
         copy(Path::new(SEED), &fleet.clone)?;
         git(&fleet.clone, &["add", "--all"])?;
         git(&fleet.clone, &["commit", "--quiet", "--message", "prod: what it starts with"])?;
@@ -47,7 +58,18 @@ impl Fleet {
     /// When git refuses: with the command line that failed.
     pub fn clone_to(&self, path: &Path) -> Result<()> {
         git(&self.bare, &["clone", "--quiet", &self.bare.to_string_lossy(), &path.to_string_lossy()])?;
-        identify(path)
+        self.identify(path)
+    }
+
+    /// alice is the author, and the repository is where the cluster believes it to be.
+    fn identify(&self, clone: &Path) -> Result<()> {
+        let rewritten = format!("url.{}.insteadOf", self.bare.display());
+        for (key, value) in
+            [("user.name", "alice"), ("user.email", "alice@example.com"), ("remote.origin.url", URL), (&rewritten, URL)]
+        {
+            git(clone, &["config", key, value])?;
+        }
+        Ok(())
     }
 
     /// Writes `files` (path and text) in the clone on top of what main says now, commits and pushes; gives the commit.
@@ -99,12 +121,6 @@ pub fn git(directory: &Path, args: &[&str]) -> Result<String> {
     Ok(output.stdout.trim_end().to_owned())
 }
 
-fn identify(clone: &Path) -> Result<()> {
-    git(clone, &["config", "user.name", "alice"])?;
-    git(clone, &["config", "user.email", "alice@example.com"])?;
-    Ok(())
-}
-
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -117,4 +133,38 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_pushed_for_review_is_merged_and_said() {
+        let root = std::env::temp_dir().join(format!("breakglass-fleet-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(&root).unwrap();
+        let fleet = Fleet::create(&root).unwrap();
+        assert!(include_str!("flux.yaml").contains(URL));
+        let push = |number: u32, start: &str, branch: &str| {
+            fleet.git(&["switch", "--quiet", "--detach", start]).unwrap();
+            fs::write(fleet.clone.join("note"), number.to_string()).unwrap();
+            fleet.git(&["add", "note"]).unwrap();
+            fleet.git(&["commit", "--quiet", "--message", "note"]).unwrap();
+            let mut command = Command::new("git");
+            command.current_dir(&fleet.clone).args(["push", "origin", &format!("HEAD:refs/heads/{branch}")]);
+            let said = kubectl::run(command, "").unwrap().stderr;
+            (said, fleet.git(&["rev-parse", "HEAD"]).unwrap())
+        };
+        let main = || git(&fleet.bare, &["rev-parse", BRANCH]).unwrap();
+        let (said, commit) = push(1, "main", "breakglass/INC-1");
+        assert!(said.contains("fleet: merged breakglass/INC-1 into main (here nobody has to review)"), "{said}");
+        assert_eq!(main(), commit);
+        let (said, _) = push(2, "main", "breakglass/INC-2");
+        assert!(said.contains("main has gone on since breakglass/INC-2 began"), "{said}");
+        let (said, _) = push(3, &commit, "other");
+        assert!(!said.contains("fleet:"), "{said}");
+        assert_eq!(main(), commit);
+        fs::remove_dir_all(&root).unwrap();
+    }
 }
