@@ -184,8 +184,10 @@ fn shown_value(value: Option<&Value>) -> String {
 
 /// What is told when no edit passes: every place that was tried, and why it was not taken.
 pub fn nothing_passes(tree: &Tree, (object, change): (&ObjectId, Option<&Change>), failed: &[(&Try, String)]) -> Stop {
-    let what = change
-        .map_or_else(|| format!("{object} as a whole"), |change| format!("{} of {object}", pointer(&change.path)));
+    let what = change.map_or_else(
+        || format!("adds or removes {object}"),
+        |change| format!("changes {} of {object}", pointer(&change.path)),
+    );
     let to = change.map_or_else(String::new, |change| {
         format!("{} has to say {}: ", pointer(&change.path), shown_value(change.to.as_ref()))
     });
@@ -198,5 +200,5 @@ pub fn nothing_passes(tree: &Tree, (object, change): (&ObjectId, Option<&Change>
     if places.is_empty() {
         places.push("no file that is this environment's own takes part in it".to_owned());
     }
-    Stop::refused(format!("no edit changes {what} and nothing else"), places)
+    Stop::refused(format!("no edit {what} and nothing else"), places)
 }
