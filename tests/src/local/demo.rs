@@ -61,7 +61,21 @@ fn tell(stage: &Stage) -> Result<()> {
     stage.listed()?;
     scene("Flux never noticed: its own object carries no stamp, and a commit is applied without any token.");
     stage.check_unstamped("api")?;
-    stage.flux_goes_on()
+    stage.flux_goes_on()?;
+    scene(
+        "The next morning each change is decided. This one stays: it goes into Git, as one commit on a branch of its own.",
+    );
+    stage.accepted()?;
+    scene(
+        "Flux applies it from Git. That is seen: nobody has to say so, the stamp is gone, and nothing is owed for it.",
+    );
+    stage.in_git()?;
+    scene("This one does not stay. It is put back, under a token of a few minutes, and read back.");
+    stage.rejected()?;
+    scene("And this one is put off, to a day and for a reason.");
+    stage.deferred()?;
+    scene("What the incident was, for who was not there.");
+    stage.reported()
 }
 
 /// Who plays, and with which files.
@@ -101,7 +115,11 @@ impl Stage {
     }
 
     fn goes_through(&self) -> Result<()> {
-        self.must("kubectl apply -f hotfix.yaml -n prod").map(drop)
+        self.must("kubectl apply -f hotfix.yaml -n prod")?;
+        for (name, value) in [("maintenance", "page=on"), ("limits", "checkout=10")] {
+            self.must(&format!("kubectl -n prod create configmap {name} --from-literal={value}"))?;
+        }
+        Ok(())
     }
 
     fn stamped(&self) -> Result<()> {
@@ -137,6 +155,54 @@ impl Stage {
             if seen.stdout == next { Ok(()) } else { Err(seen.to_string()) }
         })?;
         self.check_unstamped("api")
+    }
+
+    fn accepted(&self) -> Result<()> {
+        self.must("kubectl breakglass close INC-123")?;
+        for (object, file, push) in
+            [("configmap/hotfix-settings", "hotfix-settings", ""), ("deployment/hotfix", "hotfix", " --push")]
+        {
+            let to = format!("--repo ../fleet --path prod/{file}.yaml");
+            self.must(&format!("kubectl breakglass accept -n prod {object} {to}{push} --yes"))?;
+        }
+        self.must("git -C ../fleet pull --quiet")?;
+        self.must("git -C ../fleet show --stat --format='%an: %s%n%n%b' HEAD").map(drop)
+    }
+
+    fn in_git(&self) -> Result<()> {
+        for object in ["configmap/hotfix-settings", "deployment/hotfix"] {
+            let look = ["breakglass", "show", "-n", "prod", object, "-o", "yaml"];
+            wait_until("the change to be in Git", FLUX_LIMIT, || {
+                let seen = self.alice.run(&look);
+                if seen.stdout.contains("outcome: InGit") { Ok(()) } else { Err(seen.to_string()) }
+            })?;
+        }
+        self.check_unstamped("hotfix")
+    }
+
+    fn rejected(&self) -> Result<()> {
+        self.must("kubectl breakglass reject -n prod configmap/maintenance --reason 'the page is off again'")?;
+        let gone = self.run("kubectl -n prod get configmap maintenance")?;
+        ensure!(gone.status != 0, "configmap maintenance was rejected, and is there");
+        Ok(())
+    }
+
+    fn deferred(&self) -> Result<()> {
+        self.must(
+            "kubectl breakglass defer -n prod configmap/limits --until 3d --reason 'the limits move into the chart'",
+        )?;
+        let listed = self.must("kubectl breakglass list")?;
+        ensure!(
+            listed.stdout.contains("configmap/limits") && !listed.stdout.contains("hotfix"),
+            "the list does not say that one change is put off and the others are over"
+        );
+        Ok(())
+    }
+
+    fn reported(&self) -> Result<()> {
+        let report = self.must("kubectl breakglass report INC-123")?;
+        ensure!(report.stdout.contains("checkout returns 500"), "the report does not say why the glass was broken");
+        Ok(())
     }
 
     /// Shows a command that must succeed, and what it says.
