@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use breakglass::api::{BreakglassChangeSpec, Operation, Redaction};
-use breakglass::put_back::{Obstacle, Values, is_controlled, put_all_back};
+use breakglass::put_back::{Obstacle, Values, is_controlled, part, put_all_back};
 use breakglass::record::{without_noise, without_notes};
 use breakglass::remains::{Left, Remains};
 use breakglass::rules::Rules;
@@ -95,16 +95,9 @@ fn by_object(records: Vec<Record>) -> Vec<Vec<Record>> {
 }
 
 fn is_same(a: &BreakglassChangeSpec, b: &BreakglassChangeSpec) -> bool {
-    let of = |spec: &BreakglassChangeSpec| {
-        let target = &spec.target;
-        (target.group().to_owned(), target.kind.clone(), target.namespace.clone(), target.name.clone(), part(spec))
-    };
-    of(a) == of(b)
-}
-
-/// The part of an object that a change wrote to; none of an eviction, which takes all of it.
-fn part(change: &BreakglassChangeSpec) -> Option<String> {
-    change.subresource.clone().filter(|_| change.operation != Operation::Evict)
+    let (one, other) = (&a.target, &b.target);
+    (one.group(), &one.kind, &one.namespace, &one.name) == (other.group(), &other.kind, &other.namespace, &other.name)
+        && part(a) == part(b)
 }
 
 async fn plan_one(
@@ -217,8 +210,7 @@ async fn try_to_write(
     let Some(record) = restoration.records.first().filter(|_| !restoration.is_there()) else { return Ok(Some(None)) };
     let spec = &record.change.spec;
     let api = live::api(cluster, &spec.target);
-    let part = part(spec);
-    let to = Addressee { api: &api, name: &spec.target.name, subresource: part.as_deref() };
+    let to = Addressee { api: &api, name: &spec.target.name, subresource: part(spec) };
     let client = &cluster.client;
     let written = async {
         let heard = match (&restoration.now, &restoration.wanted) {

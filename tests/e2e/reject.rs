@@ -189,6 +189,8 @@ fn a_scale_a_status_and_what_cannot_be_put_back() {
     assert!(stopped.status == 1 && stopped.stderr.contains("over a connection, is not on record"), "{stopped}");
     assert!(stopped.stderr.contains(&format!("hint: kubectl delete -n prod-reject-scale pod/{pod}")), "{stopped}");
     scene(&["delete", "pod", &pod, "--grace-period=0", "--force"]);
+    // Looked at in its turn, or when somebody decides: there is nothing to write to Git.
+    bob.ok(&["accept", "--incident", "INC-855", "--note", "it only looked around"]);
     let ended = wait_until("the change to be settled", LIMIT, || {
         let changes = cluster.changes("INC-855");
         let outcomes: Vec<Value> = changes.iter().map(|change| change["status"]["outcome"].clone()).collect();
@@ -196,4 +198,53 @@ fn a_scale_a_status_and_what_cannot_be_put_back() {
     })
     .unwrap();
     assert!(!ended.is_empty());
+}
+
+#[test]
+fn what_was_written_below_an_object_or_to_many_at_once_is_put_back() {
+    let (alice, bob) = scene("INC-858", "prod-reject-below");
+    let cluster = Cluster::shared();
+    cluster.widgets("prod-reject-below").unwrap();
+    let scene = |args: &[&str], input: &str| cluster.set_scene(&[&["-n", "prod-reject-below"], args].concat(), input);
+    let widget = json!({"apiVersion": "e2e.example.com/v1", "kind": "Widget", "metadata": {"name": "gear"},
+        "spec": {"size": 1}});
+    scene(&["create", "-f", "-"], &widget.to_string());
+    let status = |turns: i64| json!({"status": {"turns": turns}}).to_string();
+    let patch = |turns: &str| {
+        ["patch", "widget", "gear", "--subresource=status", "--type=merge", "-p", turns].map(str::to_owned)
+    };
+    let first = patch(&status(1));
+    scene(&first.iter().map(String::as_str).collect::<Vec<_>>(), "");
+    for name in ["one", "two"] {
+        let labelled = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name,
+            "labels": {"part": "many"}}, "data": {"key": name}});
+        scene(&["create", "-f", "-"], &labelled.to_string());
+    }
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "alone"},
+        "spec": {"containers": [{"name": "c", "image": "registry.example.com/c:1"}]}});
+    scene(&["create", "-f", "-"], &pod.to_string());
+    let before = |object: &str| plain(&alice, object);
+    let maps = ["configmap/one", "configmap/two"].map(before);
+    let pod = before("pod/alone");
+
+    // Who may edit a namespace may not write the status of its widgets: admin may, and needs a token as anybody.
+    cluster.open("admin", "INC-858", "prod-reject-below");
+    let admin = cluster.kubectl("admin").namespace("prod-reject-below");
+    let second = patch(&status(2));
+    admin.ok(&second.iter().map(String::as_str).collect::<Vec<_>>());
+    let all = "/api/v1/namespaces/prod-reject-below/configmaps?labelSelector=part%3Dmany";
+    admin.ok(&["delete", "--raw", all]);
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "alone"}}).to_string();
+    let evict = "/api/v1/namespaces/prod-reject-below/pods/alone/eviction";
+    admin.ok_with_input(&["create", "--raw", evict, "-f", "-"], &eviction);
+    all_are("INC-858", "Pending", 4);
+
+    let done = cluster.plugin("admin").namespace("prod-reject-below").run(&["reject", "--incident", "INC-858"]);
+    assert_eq!(done.status, 0, "{done}");
+    check_put_back(&all_are("INC-858", "Settled", 8));
+    assert_eq!(admin.json(&["get", "widget", "gear"])["status"], json!({"turns": 1}));
+    assert_eq!(["configmap/one", "configmap/two"].map(before), maps);
+    assert_eq!(before("pod/alone")["spec"]["containers"], pod["spec"]["containers"]);
+    let listed = bob.ok(&["list", "--incident", "INC-858"]);
+    assert!(!listed.contains("INC-858"), "{listed}");
 }

@@ -203,7 +203,7 @@ pub fn is_the_way_back(way: &BreakglassChangeSpec, changes: &[&BreakglassChangeS
     let of_the_same = |change: &&BreakglassChangeSpec| {
         let (a, b) = (&change.target, &way.target);
         (a.group(), &a.kind, &a.namespace, &a.name) == (b.group(), &b.kind, &b.namespace, &b.name)
-            && (change.subresource == way.subresource || way.operation == Operation::Delete)
+            && (part(change) == part(way) || way.operation == Operation::Delete)
     };
     if way.truncated || changes.is_empty() || !changes.iter().all(of_the_same) {
         return false;
@@ -219,6 +219,11 @@ pub fn is_the_way_back(way: &BreakglassChangeSpec, changes: &[&BreakglassChangeS
         Ok(back) => back.map(|back| without_notes(without_noise(back, true))) == after && way.before != after,
         Err(_) => false,
     }
+}
+
+/// The part of its object that a change wrote to, where it is not all of it: an eviction takes all of it.
+pub fn part(change: &BreakglassChangeSpec) -> Option<&str> {
+    change.subresource.as_deref().filter(|_| change.operation != Operation::Evict)
 }
 
 /// Why nothing that could be written would undo it.

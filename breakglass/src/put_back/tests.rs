@@ -137,6 +137,10 @@ fn the_write_that_put_back_is_recognised_by_what_it_did() {
     assert!(!is_the_way_back(&way, &[]) && !is_the_way_back(&second, &[&first]));
     let [made, deleted] = [change("Create", json!(null), object(1)), change("Delete", object(1), json!(null))];
     assert!(is_the_way_back(&deleted, &[&made]) && is_the_way_back(&made, &[&deleted]));
+    // An eviction takes all of it, though it is asked for below it.
+    let mut evicted = change("Evict", object(1), json!(null));
+    evicted.subresource = Some("eviction".to_owned());
+    assert!(is_the_way_back(&made, &[&evicted]));
     let mut elsewhere = change("Update", object(3), object(1));
     assert!(is_the_way_back(&elsewhere, &[&first]));
     elsewhere.target.name = "other".to_owned();

@@ -333,7 +333,12 @@ impl ChangeFacts {
 
     /// How a settled one ended, in words.
     pub fn how_it_ended(&self) -> &'static str {
-        self.outcome.map_or("settled", outcome)
+        match (self.outcome, &self.verdict) {
+            // Nobody had to decide about it: it is what somebody decided about another.
+            (Some(Outcome::PutBack), None) => "it put back what was rejected",
+            (Some(ended), _) => outcome(ended),
+            (None, _) => "settled",
+        }
     }
 }
 

@@ -10,7 +10,9 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use breakglass::api::{BreakglassChange, BreakglassToken, Target};
 use breakglass::fate::{History, Link};
+use breakglass::record::NAMESPACE_LABEL;
 use breakglass::rules::Rules;
+use breakglass::stamp;
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
@@ -37,6 +39,9 @@ use lookups::Lookups;
 
 /// How long the API server may take to answer what a write waits for.
 const LIVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many open changes of one person in one place are looked through at once. Who has more has them looked at one by one.
+const OPEN_PAGE: u32 = 200;
 
 /// A cache, and whether it has seen the whole cluster once.
 #[derive(Debug)]
@@ -262,6 +267,23 @@ impl Cluster {
     pub async fn live_change(&self, name: &str) -> Result<Option<BreakglassChange>> {
         let changes: Api<BreakglassChange> = Api::all(self.client.clone());
         in_time("reading a change", changes.get_opt(name)).await
+    }
+
+    /// The open changes that a user made in a namespace, or to what is in none; at most a page of them.
+    ///
+    /// # Errors
+    /// Where the API server does not answer in time.
+    pub async fn open_changes_by(&self, user: &str, namespace: Option<&str>) -> Result<Vec<BreakglassChange>> {
+        let place = match namespace {
+            Some(namespace) => format!("{NAMESPACE_LABEL}={namespace}"),
+            None => format!("!{NAMESPACE_LABEL}"),
+        };
+        let which = ListParams::default()
+            .fields(&format!("spec.user={}", escaped(user)))
+            .labels(&format!("{place},{}!=settled", stamp::STATE))
+            .limit(OPEN_PAGE);
+        let changes: Api<BreakglassChange> = Api::all(self.client.clone());
+        Ok(in_time("reading changes", changes.list(&which)).await?.items)
     }
 
     /// The kind of the object of a write, as it says itself; `None` where there is no such object, or we may not look.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use breakglass::api::{BreakglassChange, BreakglassChangeSpec, ChangePhase, Outcome, Verdict};
-use breakglass::put_back::is_the_way_back;
+use breakglass::put_back::{is_the_way_back, part};
 use breakglass::record::FOLLOWS;
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
@@ -23,10 +23,16 @@ const DEPTH: usize = 32;
 /// Where the API server does not say, or does not take it.
 pub async fn settle(cluster: &Cluster, change: &BreakglassChange, now: DateTime<Utc>) -> Result<()> {
     let name = change.name_any();
-    // It found the stamp of what it put back, or its own stamp is there.
+    // It found the stamp of what it put back; or its own stamp is there; or, where nothing is stamped, who rejected wrote it.
     let mut candidates: BTreeSet<String> = cluster.open_followers(&name).into_iter().collect();
-    let found = target::look(cluster.client(), &change.spec.target, false).await?;
+    let target = &change.spec.target;
+    let found = target::look(cluster.client(), target, false).await?;
     candidates.extend(found.and_then(|found| found.change().map(str::to_owned)));
+    if let Some(by) = change.status.as_ref().and_then(|status| status.by.as_deref()) {
+        let theirs = cluster.open_changes_by(by, target.namespace.as_deref()).await?;
+        let of_it = theirs.iter().filter(|other| other.spec.target.name == target.name);
+        candidates.extend(of_it.map(ResourceExt::name_any));
+    }
     candidates.remove(&name);
     for candidate in candidates {
         let Some(way) = get(cluster, &candidate).await? else { continue };
@@ -55,7 +61,7 @@ pub async fn rejected_before(cluster: &Cluster, change: &BreakglassChange) -> Re
             break;
         }
         next = earlier.annotations().get(FOLLOWS).cloned();
-        if is_rejected && earlier.spec.subresource == change.spec.subresource {
+        if is_rejected && part(&earlier.spec) == part(&change.spec) {
             rejected.push(earlier.spec);
         }
     }
