@@ -28,6 +28,8 @@ pub mod seal;
 pub mod diff;
 // Which stamp an object has to carry; whether the one it carries is true.
 pub mod mark;
+// What keeps an engine from undoing a change.
+pub mod hold;
 // The patch that puts our keys on an object.
 pub mod patch;
 // What a field manager owns of an object.

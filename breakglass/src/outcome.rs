@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::api::{BreakglassChangeSpec, Operation, Outcome, Verdict};
 use crate::diff::patched;
+use crate::hold::without_hold;
 use crate::put_back::{are_put_back, is_controlled};
 use crate::record::without_notes;
 use crate::remains::{Field, Left, Remains};
@@ -114,9 +115,11 @@ fn of_update(change: &BreakglassChangeSpec, seen: &Seen<'_>) -> Option<Outcome> 
     if change.truncated {
         return None;
     }
-    let before = without_notes(change.before.clone()?);
-    let after = without_notes(patched(change.before.as_ref(), &change.patch)?);
-    let now = without_notes(now.clone());
+    // What holds the object is no part of what was changed in it.
+    let plain = |object: Value| without_notes(if change.hold { without_hold(object) } else { object });
+    let before = plain(change.before.clone()?);
+    let after = plain(patched(change.before.as_ref(), &change.patch)?);
+    let now = plain(now.clone());
     let remains = Remains::of(&before, &after, &now);
     let fields = |left: Left| -> Vec<&Field> { remains.that_are(left).collect() };
     let (back, there, other) = (fields(Left::Back), fields(Left::There), fields(Left::Other));

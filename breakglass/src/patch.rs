@@ -1,8 +1,11 @@
-//! The JSON patch that puts our keys on an object. It cannot express any other path.
+//! The JSON patch that puts our keys on an object, and the one of an engine that keeps it from the object. It cannot express any
+//! other path.
 
 use jsonptr::PointerBuf;
 use serde::Serialize;
 
+use crate::engine::HOLD;
+use crate::hold;
 use crate::stamp::Keys;
 use crate::write::Metadata;
 
@@ -47,6 +50,21 @@ pub fn patch(metadata: &Metadata, wanted: &Keys) -> Vec<Step> {
             steps.push(Step { op: "add", path: path(key), value: Some(Value::Text(value.clone())) });
         }
     }
+    steps
+}
+
+/// The steps that have the engine leave the object as it is, after those that put our keys on.
+pub fn with_hold(metadata: &Metadata, mut steps: Vec<Step>) -> Vec<Step> {
+    if hold::is_held(metadata.annotations()) {
+        return steps;
+    }
+    let map = "/metadata/annotations";
+    if metadata.annotations.is_none() && !steps.iter().any(|step| step.path == map) {
+        steps.push(Step { op: "add", path: map.to_owned(), value: Some(Value::Empty {}) });
+    }
+    let (key, value) = HOLD;
+    let path = PointerBuf::from_tokens(["metadata", "annotations", key]).to_string();
+    steps.push(Step { op: "add", path, value: Some(Value::Text(value.to_owned())) });
     steps
 }
 
@@ -102,6 +120,30 @@ mod tests {
             prop_assert_eq!(others(&labels, &LABELS), others(metadata.labels(), &LABELS));
             prop_assert_eq!(&object["spec"], &json!({"x": 1}));
             prop_assert_eq!(&object["metadata"]["name"], &json!("a"));
+        }
+
+        /// A hold is one annotation more, on whatever object, and once.
+        #[test]
+        fn a_hold_is_one_annotation_more(annotations in map(), wanted in keys()) {
+            let metadata = Metadata { annotations, ..Default::default() };
+            let mut object = json!({"metadata": {"name": "a", "annotations": metadata.annotations}});
+            if metadata.annotations.is_none() {
+                object["metadata"].as_object_mut().unwrap().remove("annotations");
+            }
+            let mut plain = object.clone();
+            let steps = with_hold(&metadata, patch(&metadata, &wanted));
+            for (object, steps) in [(&mut object, steps), (&mut plain, patch(&metadata, &wanted))] {
+                let steps = serde_json::from_value::<json_patch::Patch>(serde_json::to_value(steps).unwrap()).unwrap();
+                json_patch::patch(object, &steps).unwrap();
+            }
+            prop_assert_eq!(&object["metadata"]["annotations"][HOLD.0], HOLD.1);
+            let without = |object| hold::without_hold(object);
+            let bare = |mut object: serde_json::Value| {
+                let map = object["metadata"]["annotations"].as_object().is_none_or(serde_json::Map::is_empty);
+                if map { object["metadata"].as_object_mut().unwrap().remove("annotations"); }
+                object
+            };
+            prop_assert_eq!(bare(without(object)), bare(without(plain)));
         }
 
         /// L-03: for keys that are as they should be, no patch is sent.

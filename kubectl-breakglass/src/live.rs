@@ -1,6 +1,7 @@
 //! An object as it is now, in the form in which a record keeps it.
 
 use breakglass::api::{BreakglassChangeSpec, Operation, Target};
+use breakglass::hold::without_hold;
 use breakglass::record::{without_noise, without_notes};
 use kube::api::{Api, DynamicObject};
 use serde_json::Value;
@@ -55,7 +56,11 @@ pub async fn now(cluster: &Connection, change: &BreakglassChangeSpec) -> Result<
         cluster.ask_again(doing, || api.get_opt(name)).await?
     };
     let status = change.subresource.as_deref() == Some("status");
-    told(cluster, &change.target, found.map(|found| (found, status))).await
+    let found = told(cluster, &change.target, found.map(|found| (found, status))).await?;
+    Ok(match found {
+        Now::There(object) if change.hold => Now::There(without_hold(object)),
+        other => other,
+    })
 }
 
 /// Looks at the whole object that a change wrote to, whichever part of it that was.

@@ -64,6 +64,7 @@ impl Pass {
             reason: cause.reason.clone(),
             environment: Some(environment.to_owned()),
             ttl: cause.ttl,
+            hold: false,
             wait: true,
             yes: true,
             dry_run: false,

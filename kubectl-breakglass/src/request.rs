@@ -33,6 +33,8 @@ pub struct Request {
     pub namespaces: Vec<String>,
     /// For how long, if somebody said.
     pub ttl: Option<Span>,
+    /// Whether the engine is kept from undoing what is written.
+    pub hold: bool,
     /// The policy that all this was checked against.
     pub rules: Rules,
 }
@@ -112,7 +114,8 @@ pub async fn prepare(ctx: &mut Ctx<'_>, args: &OpenArgs, purpose: &Purpose) -> R
         let place = flags_of(args, &namespaces);
         return Err(CommandError::usage(message).hint(purpose.example(args, &format!("{place} --ttl {max}"))));
     }
-    Ok(Request { incident: args.incident.clone(), reason, environment, namespaces, ttl: args.ttl, rules: policy.rules })
+    let (incident, ttl, hold, rules) = (args.incident.clone(), args.ttl, args.hold, policy.rules);
+    Ok(Request { incident, reason, environment, namespaces, ttl, hold, rules })
 }
 
 fn flags_of(args: &OpenArgs, namespaces: &[String]) -> String {

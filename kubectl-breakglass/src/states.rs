@@ -2,6 +2,7 @@
 
 use breakglass::api::BreakglassChangeSpec;
 use breakglass::diff::patched;
+use breakglass::hold::without_hold;
 use breakglass::record::without_notes;
 use serde_json::Value;
 
@@ -30,7 +31,9 @@ impl States {
         let after = patched(change.before.as_ref(), &change.patch).ok_or_else(|| {
             CommandError::failed("the patch of the record does not fit what it says was there before")
         })?;
-        let object = |value: Value| (!value.is_null()).then(|| without_notes(value));
+        // What holds the object is no part of what was changed in it.
+        let plain = |value: Value| without_notes(if change.hold { without_hold(value) } else { value });
+        let object = |value: Value| (!value.is_null()).then(|| plain(value));
         Ok(Self { before: change.before.clone().and_then(object), after: object(after) })
     }
 }

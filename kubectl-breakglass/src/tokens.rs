@@ -14,7 +14,7 @@ use crate::explain::Doing;
 use crate::request::Request;
 
 /// What our writes call themselves in managedFields.
-pub const FIELD_MANAGER: &str = "kubectl-breakglass";
+pub const FIELD_MANAGER: &str = breakglass::hold::PUTS_BACK;
 
 /// The characters of the random end of a name: no vowels, so that it spells nothing, and nothing that looks alike.
 const ALPHABET: &[u8; 24] = b"bcdfghjkmnpqrstvwxz24567";
@@ -165,6 +165,9 @@ fn spec_of(request: &Request) -> Value {
     }
     if let Some(ttl) = request.ttl {
         spec["ttl"] = json!(ttl);
+    }
+    if request.hold {
+        spec["hold"] = json!(true);
     }
     json!({"spec": spec})
 }

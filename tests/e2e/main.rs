@@ -129,6 +129,8 @@ mod accept;
 mod reject;
 // Every change comes to its end.
 mod settle;
+// And stays until then, where a token holds.
+mod hold;
 // What is told of it afterwards, and of what nobody decided.
 mod telling;
 // The value of a Secret shows nowhere but in the Secret.

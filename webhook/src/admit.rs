@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use breakglass::api::{BreakglassChange, Mode, Operation, Timestamp};
 use breakglass::decide::{Decision, REHEARSED};
+use breakglass::hold;
 use breakglass::mark::{self, Ink, Past};
-use breakglass::patch::patch;
+use breakglass::patch::{patch, with_hold};
 use breakglass::record::{self, ATTEMPT, Circumstances, record};
 use breakglass::rules::Rules;
 use breakglass::seal::{self, Claim, Key};
@@ -94,7 +95,10 @@ impl Admission {
         let keys = mark::wanted_keys(write, &decision, ink, Past { replayed: replayed.as_deref(), undone });
         let mut answer = Answer::allow();
         if let (Some(keys), Some(after)) = (keys, &write.after) {
-            answer.patch = patch(&after.metadata, &keys).into_iter().map(Patch::Stamp).collect();
+            let steps = patch(&after.metadata, &keys);
+            let held = !undone && hold::is_wanted(write, &decision);
+            let steps = if held { with_hold(&after.metadata, steps) } else { steps };
+            answer.patch = steps.into_iter().map(Patch::Stamp).collect();
         }
         let noted = matches!(decision, Decision::Note | Decision::Tolerate(_));
         if noted && write.operation() == Operation::Scale && !write.dry_run && !mark::changes_nothing(write) {

@@ -30,7 +30,12 @@ pub async fn on_admission(
         spec.decide_by,
         spec.incident,
     )];
-    if let Some(owner) = record::owner(spec) {
+    if let Some(owner) = record::owner(spec).filter(|_| spec.hold) {
+        warnings.push(format!(
+            "held: {owner} owns this object in Git, and leaves it as it is until Git says the same, or until {}",
+            spec.decide_by
+        ));
+    } else if let Some(owner) = record::owner(spec) {
         let interval = interval(client, &owner).await;
         warnings.push(format!("{owner} owns this object in Git and {}", owner.undoes(interval.as_deref())));
     }

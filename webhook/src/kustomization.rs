@@ -30,6 +30,12 @@ impl Kustomization {
         self.0.pointer("/spec/suspend") == Some(&Value::Bool(true))
     }
 
+    /// The commit that it applied last; `None` before it has applied any, or where its source is none of Git.
+    pub fn commit(&self) -> Option<&str> {
+        let revision = self.0.pointer("/status/lastAppliedRevision")?.as_str()?;
+        revision.rsplit_once(':').map(|(_, commit)| commit)
+    }
+
     /// Whether it means to apply this object.
     pub fn lists(&self, target: &Target) -> bool {
         inventory::lists(&self.0, target)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use breakglass::api::{BreakglassChange, Target, Timestamp};
+use breakglass::engine::HOLD;
 use breakglass::record::{self, FOLLOWS};
 use breakglass::stamp::{self, Keys, Stamp};
 use breakglass::write::Write;
@@ -139,8 +140,11 @@ pub async fn stamp(client: &Client, scaled: Scaled<'_>, change: Option<&Breakgla
         Some("") if key == stamp::MANAGER => json!(found.scaler.as_deref().unwrap_or_default()),
         value => json!(value),
     };
-    let annotations: serde_json::Map<String, Value> =
+    let mut annotations: serde_json::Map<String, Value> =
         stamp::ANNOTATIONS.iter().map(|&key| (key.to_owned(), value(key))).collect();
+    if change.is_some_and(|change| change.spec.hold) && found.can_be_held {
+        annotations.insert(HOLD.0.to_owned(), json!(HOLD.1));
+    }
     // Conditional on the version that was just seen scaled.
     let patch =
         json!({"metadata": {"resourceVersion": version, "annotations": annotations, "labels": parent.keys.labels}});

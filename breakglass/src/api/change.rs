@@ -83,6 +83,9 @@ pub struct BreakglassChangeSpec {
     /// True when the bodies were too large to keep, and hashes stand in their place.
     #[serde(default)]
     pub truncated: bool,
+    /// Whether the engine was kept from undoing the write, by the very admission of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
     /// The changes that this write undid: it put the object back to what it was before the first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 253)))]

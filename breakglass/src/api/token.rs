@@ -60,6 +60,10 @@ pub struct BreakglassTokenSpec {
     /// defaultTTL holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Span>,
+    /// Whether the GitOps engine is kept from undoing what is written under this token, until Git says the same or a decision is
+    /// due. Flux alone can be kept from one object.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
     /// When the token was opened, by the webhook's clock. The webhook fills it in.
     pub opened_at: Timestamp,
     /// From this moment on the token admits nothing. At most the environment's maxTTL after openedAt.

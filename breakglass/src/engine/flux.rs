@@ -16,6 +16,10 @@ pub(super) const GROUPS: [&str; 4] =
 /// main.go, kube.ManagedFieldsManager).
 pub(super) const MANAGERS: [&str; 2] = ["kustomize-controller", "helm-controller"];
 
+/// With this annotation Flux leaves an object as it is (fluxcd/kustomize-controller docs/spec/v1/kustomizations.md, "Controlling the
+/// apply behavior of resources"; e2e `hold` would notice).
+pub(super) const HOLD: (&str, &str) = ("kustomize.toolkit.fluxcd.io/reconcile", "disabled");
+
 /// Flux labels what it applies with the object it comes from (fluxcd/pkg ssa/manager.go SetOwnerLabels; helm-controller
 /// internal/postrender/common_renderer.go).
 pub(super) fn owner(labels: &BTreeMap<String, String>) -> Option<Owner> {

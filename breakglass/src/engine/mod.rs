@@ -37,6 +37,9 @@ impl Engine {
     }
 }
 
+/// The annotation, and its value, with which an engine leaves one object as it is. Argo CD has none.
+pub const HOLD: (&str, &str) = flux::HOLD;
+
 /// The objects that tell an engine what to apply: a group, and the plurals in it; all of them where none is named.
 ///
 /// Whoever writes one of these deploys, wherever it lives.
@@ -81,6 +84,14 @@ impl Owner {
     /// Reads the marks that an engine leaves on what it applies.
     pub fn of(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> Option<Self> {
         flux::owner(labels).or_else(|| argocd::owner(annotations))
+    }
+
+    /// Whether the engine can be kept from one object alone.
+    pub fn can_be_held(&self) -> bool {
+        match self.engine {
+            Engine::Flux => self.kind == "Kustomization",
+            Engine::ArgoCd => false,
+        }
     }
 
     /// What the engine does to a direct write, for a warning. `interval` is how often it reconciles, where that is known.

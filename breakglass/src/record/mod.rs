@@ -8,6 +8,7 @@ use crate::api::{
 };
 use crate::diff::{self, SERVER_METADATA};
 use crate::engine::Owner;
+use crate::hold;
 use crate::rules::Rules;
 use crate::seal::Key;
 use crate::stamp::{self, State};
@@ -88,6 +89,7 @@ pub fn record(write: &Write<'_>, name: &str, circumstances: Circumstances<'_>) -
         before,
         patch,
         truncated,
+        hold: is_held(write, token),
         undoes: undoes.to_vec(),
         decide_by: Timestamp::new(time.instant() + environment.debt.decide_within.delta()),
     };
@@ -123,6 +125,16 @@ pub fn target(write: &Write<'_>) -> Target {
         name: write.object_name().to_owned(),
         uid: uid.into_iter().find(|uid| !uid.is_empty()),
     }
+}
+
+/// Whether this write holds its object. A scale says nothing of the object: what it scaled is held when it is stamped.
+fn is_held(write: &Write<'_>, token: &BreakglassToken) -> bool {
+    let held = |object: &Object<'_>| hold::is_held(object.metadata.annotations());
+    let is_owned = |object: &Object<'_>| {
+        Owner::of(object.metadata.labels(), object.metadata.annotations()).is_some_and(|owner| owner.can_be_held())
+    };
+    let scaled = write.operation() == Operation::Scale;
+    token.spec.hold && (scaled || write.after.as_ref().is_some_and(|after| held(after) && is_owned(after)))
 }
 
 /// The engine's object that owned the object of a change, as its marks said before the change.

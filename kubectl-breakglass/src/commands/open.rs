@@ -39,6 +39,9 @@ pub struct OpenArgs {
     /// For how long, such as 30m; the policy knows a default and a maximum
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = ttl)]
     pub ttl: Option<Span>,
+    /// Keep Flux from undoing what you write, until Git says the same or a decision is due
+    #[arg(long)]
+    pub hold: bool,
     /// Wait until somebody has approved it
     #[arg(long)]
     pub wait: bool,
@@ -173,6 +176,9 @@ fn say_what_holds(ctx: &mut Ctx<'_>, request: &Request, token: &BreakglassToken)
     }
     ctx.printer.say(&format!("{}: {} may write to {place} until {until}.", spec.incident, spec.user));
     ctx.printer.say(&capital(&what_is_recorded(&spec.incident)));
+    if spec.hold {
+        ctx.printer.say("What Flux applies stays as you write it, until Git says the same or a decision is due.");
+    }
     let namespace = spec.namespaces.first().map_or("<namespace>", String::as_str);
     ctx.printer.say("Next:");
     ctx.printer.say(&format!("  kubectl -n {namespace} apply -f …"));

@@ -51,7 +51,9 @@ fn tell(stage: &Stage) -> Result<()> {
     stage.check_unstamped("api")?;
     scene("Checkout is down, and the pull request takes 30 minutes. A direct apply is refused, and says what to do.");
     stage.refused()?;
-    scene("So break the glass: a token for this incident, for an hour at most.");
+    scene(
+        "So break the glass: a token for this incident, for an hour at most. What Flux owns is held as she writes it.",
+    );
     stage.open()?;
     scene("The same command goes through.");
     stage.goes_through()?;
@@ -63,14 +65,20 @@ fn tell(stage: &Stage) -> Result<()> {
     stage.check_unstamped("api")?;
     stage.flux_goes_on()?;
     scene(
-        "The next morning each change is decided. This one stays: it goes into Git, as one commit on a branch of its own.",
+        "That is not enough: the API itself needs another image, and more of it. Flux would undo both within seconds.",
+    );
+    stage.held()?;
+    scene(
+        "The next morning each change is decided. What stays goes into Git: the lines that define it, on a branch of its own.",
     );
     stage.accepted()?;
     scene(
-        "Flux applies it from Git. That is seen: nobody has to say so, the stamp is gone, and nothing is owed for it.",
+        "The branch was merged, and Flux applies it. That is seen: the object is given back, and nothing is owed for it.",
     );
     stage.in_git()?;
-    scene("This one does not stay. It is put back, under a token of a few minutes, and read back.");
+    scene(
+        "The second API goes again: what was made is taken away, under a token of a few minutes, and that is read back.",
+    );
     stage.rejected()?;
     scene("And this one is put off, to a day and for a reason.");
     stage.deferred()?;
@@ -111,15 +119,24 @@ impl Stage {
     }
 
     fn open(&self) -> Result<()> {
-        self.must("kubectl breakglass open INC-123 --reason 'checkout returns 500' -n prod").map(drop)
+        self.must("kubectl breakglass open INC-123 --reason 'checkout returns 500' -n prod --hold").map(drop)
     }
 
     fn goes_through(&self) -> Result<()> {
         self.must("kubectl apply -f hotfix.yaml -n prod")?;
-        for (name, value) in [("maintenance", "page=on"), ("limits", "checkout=10")] {
-            self.must(&format!("kubectl -n prod create configmap {name} --from-literal={value}"))?;
-        }
-        Ok(())
+        self.must("kubectl -n prod create configmap limits --from-literal=checkout=10").map(drop)
+    }
+
+    fn held(&self) -> Result<()> {
+        self.must("kubectl -n prod set image deployment/api api=registry.example.com/api:1.0.1")?;
+        self.must("kubectl -n prod scale deployment api --replicas=5")?;
+        let look = ["-n", "prod", "get", "deployment", "api", "-o", "yaml"];
+        wait_until("the scale to be stamped", FLUX_LIMIT, || {
+            let seen = self.alice.run(&look);
+            let stamped = seen.stdout.contains("breakglass.dev/operation: Scale");
+            if stamped && seen.stdout.contains("reconcile: disabled") { Ok(()) } else { Err(seen.to_string()) }
+        })?;
+        self.must("kubectl breakglass close INC-123").map(drop)
     }
 
     fn stamped(&self) -> Result<()> {
@@ -158,32 +175,26 @@ impl Stage {
     }
 
     fn accepted(&self) -> Result<()> {
-        self.must("kubectl breakglass close INC-123")?;
-        for (object, file, push) in
-            [("configmap/hotfix-settings", "hotfix-settings", ""), ("deployment/hotfix", "hotfix", " --push")]
-        {
-            let to = format!("--repo ../fleet --path prod/{file}.yaml");
-            self.must(&format!("kubectl breakglass accept -n prod {object} {to}{push} --yes"))?;
-        }
+        self.must("kubectl breakglass diff -n prod deployment/api | grep '^[-+]'")?;
+        self.must("kubectl breakglass accept -n prod deployment/api --repo ../fleet --push --yes")?;
         self.must("git -C ../fleet pull --quiet")?;
-        self.must("git -C ../fleet show --stat --format='%an: %s%n%n%b' HEAD").map(drop)
+        self.must("git -C ../fleet show --unified=0 --format='%an: %s%n%n%b' HEAD").map(drop)
     }
 
     fn in_git(&self) -> Result<()> {
-        for object in ["configmap/hotfix-settings", "deployment/hotfix"] {
-            let look = ["breakglass", "show", "-n", "prod", object, "-o", "yaml"];
-            wait_until("the change to be in Git", FLUX_LIMIT, || {
-                let seen = self.alice.run(&look);
-                if seen.stdout.contains("outcome: InGit") { Ok(()) } else { Err(seen.to_string()) }
-            })?;
-        }
-        self.check_unstamped("hotfix")
+        let look = ["breakglass", "list", "--incident", "INC-123", "-o", "json"];
+        wait_until("the changes to be in Git", FLUX_LIMIT, || {
+            let seen = self.alice.run(&look);
+            if seen.stdout.contains("\"api\"") { Err(seen.to_string()) } else { Ok(()) }
+        })?;
+        self.check_unstamped("api")
     }
 
     fn rejected(&self) -> Result<()> {
-        self.must("kubectl breakglass reject -n prod configmap/maintenance --reason 'the page is off again'")?;
-        let gone = self.run("kubectl -n prod get configmap maintenance")?;
-        ensure!(gone.status != 0, "configmap maintenance was rejected, and is there");
+        let what = "configmap/hotfix-settings deployment/hotfix";
+        self.must(&format!("kubectl breakglass reject -n prod {what} --reason 'the API itself is mended'"))?;
+        let gone = self.run("kubectl -n prod get deployment hotfix")?;
+        ensure!(gone.status != 0, "deployment hotfix was rejected, and is there");
         Ok(())
     }
 

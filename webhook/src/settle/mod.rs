@@ -7,6 +7,8 @@
 pub mod objects;
 // A stamp speaks of the latest change that is open.
 mod restamp;
+// A held object is given back.
+mod release;
 // The object of a change, as a record would keep it.
 mod sight;
 // The write that put a change back.
@@ -17,7 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use breakglass::api::{BreakglassChange, ChangePhase, Operation, Outcome, Verdict};
+use breakglass::api::{BreakglassChange, BreakglassChangeStatus, ChangePhase, Operation, Outcome, Verdict};
+use breakglass::hold;
 use breakglass::outcome::{Later, Seen, outcome};
 use breakglass::record::{FOLLOWS, UNTIL};
 use breakglass::seal::Key;
@@ -35,6 +38,7 @@ use crate::notice::{Kind, Notice, Notices};
 use crate::said::said;
 use crate::status;
 
+use release::Over;
 use sight::Sight;
 
 /// How often it is asked which changes were written to. Asking is in memory.
@@ -54,6 +58,9 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// How seldom what is rejected is looked at until it is put back, at the least: as often as it has waited already.
 const SELDOM: Duration = Duration::from_secs(60);
+
+/// How seldom a held object is looked at, at the least: that its time is up is no matter of seconds.
+const HELD_FOR: Duration = Duration::from_secs(300);
 
 /// How long one change may take: a round does not hang on it.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -133,6 +140,11 @@ impl Settler {
         match self.ended(&change).await? {
             Ended::As(outcome) => self.close(&change, outcome).await,
             Ended::Perhaps(wait) => self.show(&change, State::of_phase(phase)).await.map(|()| Some(wait)),
+            Ended::Over(over) => self.give_back(&change, over).await,
+            Ended::Held => {
+                self.show(&change, State::of_phase(phase)).await?;
+                Ok(Some(self.until_given_back(&change)))
+            }
             Ended::No if phase == Some(ChangePhase::Pending) && way_back::is_one(&self.cluster, &change).await? => {
                 self.close(&change, Outcome::PutBack).await
             }
@@ -170,14 +182,17 @@ impl Settler {
             in_inventory,
         };
         let ended = outcome(spec, verdict, &seen);
+        let held = spec.hold && sight.as_ref().is_some_and(|sight| sight.is_held);
+        let over = || release::is_over(&self.cluster, change, kustomization.as_ref(), (self.clock)());
+        let unfinished = || if held { over().map_or(Ended::Held, Ended::Over) } else { Ended::No };
         let is_idle = kustomization.as_ref().is_some_and(kustomization::Kustomization::is_suspended)
             || sight.as_ref().is_some_and(|sight| sight.is_held);
         Ok(match ended {
-            None => self.forget(&name, Ended::No),
+            None => self.forget(&name, unfinished()),
             // What the engine does not look at says nothing of Git.
-            Some(Outcome::InGit | Outcome::Superseded) if is_idle => self.forget(&name, Ended::No),
+            Some(Outcome::InGit | Outcome::Superseded) if is_idle => self.forget(&name, unfinished()),
             Some(outcome @ (Outcome::InGit | Outcome::Superseded)) => {
-                let every = kustomization.and_then(|kustomization| kustomization.every());
+                let every = kustomization.as_ref().and_then(kustomization::Kustomization::every);
                 let wait = every.map_or(BELIEVED_AFTER, |every| (every + APPLIES_WITHIN).min(BELIEVED_AFTER));
                 self.believe(&name, outcome, wait)
             }
@@ -252,6 +267,9 @@ impl Settler {
             self.notices.say(Notice::about(change, Kind::Warning, "UndoneByEngine", text));
         }
         restamp::restamp(&self.cluster, &change.spec.target).await?;
+        if change.spec.hold {
+            release::after(&self.cluster, change).await?;
+        }
         // What stood under it may be seen in another light.
         change.annotations().get(FOLLOWS).into_iter().for_each(|earlier| self.cluster.touch(earlier));
         Ok(None)
@@ -279,12 +297,41 @@ impl Settler {
         }
     }
 
+    /// Gives a held object back to its engine. What becomes of it is seen.
+    async fn give_back(&self, change: &BreakglassChange, over: Over) -> Result<Option<Duration>> {
+        if release::release(&self.cluster, &change.spec.target).await? && over == Over::Late {
+            let (name, place) = (change.name_any(), change.spec.target.place());
+            let owner = change.spec.engine_owner.as_deref().unwrap_or("its GitOps engine");
+            let text = format!(
+                "nobody has brought this change to its end in time: {owner} applies what Git says to {place} again, and \
+                 undoes what Git does not say. See: kubectl breakglass show {name}"
+            );
+            self.notices.say(Notice::about(change, Kind::Warning, "HoldEnded", text));
+        }
+        Ok(Some(SOON))
+    }
+
+    /// How soon a held object is looked at again: when its time is up; where somebody has decided, as for what is rejected.
+    fn until_given_back(&self, change: &BreakglassChange) -> Duration {
+        let status = change.status.clone().unwrap_or_default();
+        if matches!(status.verdict, Some(Verdict::Accepted | Verdict::Rejected)) {
+            return self.as_long_again(&status);
+        }
+        let rules = self.cluster.rules();
+        let debt = &rules.environment_of_record(&change.spec.environment).debt;
+        let left = hold::end(&change.spec, &status, debt).instant() - (self.clock)();
+        left.to_std().unwrap_or_default().clamp(SOON, HELD_FOR)
+    }
+
+    /// As long as it was since the verdict.
+    fn as_long_again(&self, status: &BreakglassChangeStatus) -> Duration {
+        let waited = status.at.and_then(|at| ((self.clock)() - at.instant()).to_std().ok());
+        waited.unwrap_or_default().clamp(SOON, SELDOM)
+    }
+
     /// How soon what is rejected is looked at again: as long after as it has waited.
     fn until_put_back(&self, change: &BreakglassChange) -> Duration {
-        let status = change.status.as_ref();
-        let rejected = status.filter(|status| status.verdict == Some(Verdict::Rejected)).and_then(|status| status.at);
-        let waited = rejected.and_then(|at| ((self.clock)() - at.instant()).to_std().ok());
-        waited.unwrap_or_default().clamp(SOON, SELDOM)
+        self.as_long_again(&change.status.clone().unwrap_or_default())
     }
 }
 
@@ -294,6 +341,10 @@ enum Ended {
     As(Outcome),
     /// It seems so; to be looked at again after this time.
     Perhaps(Duration),
+    /// It has not, and the engine is kept from it.
+    Held,
+    /// It has not, and the engine is not to be kept from it any longer.
+    Over(Over),
     /// It has not.
     No,
 }

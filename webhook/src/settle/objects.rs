@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use breakglass::api::{BreakglassChange, Timestamp};
 use breakglass::engine::Engine;
+use breakglass::hold;
 use breakglass::stamp;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
@@ -98,7 +99,9 @@ impl Watched {
         // Times are whole seconds: two writes of one client in one second look like one.
         let is_same = seen.is_some_and(|seen| seen.written == written && seen.change == change)
             && last_written(object).is_none_or(|last| now - last >= OWN_WRITE);
-        if !is_same && (is_new == IsNew::News || is_written_since(object)) {
+        // What is held has an end that nobody writes to it.
+        let held = hold::is_held(object.annotations());
+        if !is_same && (is_new == IsNew::News || held || is_written_since(object)) {
             self.notice(change);
         }
     }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use breakglass::api::{BreakglassChange, Operation};
 use breakglass::engine::{Engine, Owner};
+use breakglass::hold;
 use breakglass::owned::{Manager, managers, owners};
 use breakglass::record::as_recorded;
 use breakglass::seal::Key;
@@ -17,9 +18,6 @@ use serde_json::value::to_raw_value;
 use crate::cluster::Cluster;
 use crate::said::said;
 use crate::target;
-
-/// With this annotation Flux leaves an object as it is (fluxcd/kustomize-controller docs/spec/v1/kustomizations.md).
-const RECONCILE: (&str, &str) = ("kustomize.toolkit.fluxcd.io/reconcile", "disabled");
 
 /// How much the clocks of the webhook and of the API server may differ.
 const SKEW: TimeDelta = TimeDelta::seconds(2);
@@ -92,7 +90,7 @@ pub async fn look(cluster: &Cluster, key: &Key, change: &BreakglassChange) -> Re
         recorded,
         carried: object.annotations().get(stamp::CHANGE).cloned(),
         owner: Owner::of(object.labels(), object.annotations()),
-        is_held: object.annotations().get(RECONCILE.0).is_some_and(|value| value == RECONCILE.1),
+        is_held: hold::is_held(object.annotations()),
         managers: managers(&whole),
         whole,
     }))

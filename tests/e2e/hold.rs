@@ -1,0 +1,131 @@
+//! What is written under a token that holds stays as it was written, until Git says the same; then it is given back, and nothing
+//! flickers.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::record::stamp;
+use tests::{Cluster, wait_until};
+
+use crate::LIMIT;
+
+/// What is accepted is given back as soon as Flux has applied the commit, and believed after one of its intervals more.
+const SETTLED_WITHIN: Duration = Duration::from_secs(90);
+
+const HELD: &str = "kustomize.toolkit.fluxcd.io/reconcile";
+
+fn image(object: &Value) -> &str {
+    object["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap()
+}
+
+/// Has Flux reconcile now, and waits until it did.
+fn reconcile(cluster: &Cluster) {
+    let kustomization = ["-n", "flux-system", "kustomizations.kustomize.toolkit.fluxcd.io/prod"];
+    let request = chrono::Utc::now().timestamp_micros().to_string();
+    let annotation = format!("reconcile.fluxcd.io/requestedAt={request}");
+    cluster.set_scene(&[&["annotate", "--overwrite"], &kustomization[..], &[&annotation]].concat(), "");
+    wait_until("Flux to reconcile", LIMIT, || {
+        let args = [&["get"], &kustomization[..], &["-o", "jsonpath={.status.lastHandledReconcileAt}"]].concat();
+        let handled = cluster.kubectl("admin").ok(&args);
+        if handled == request { Ok(()) } else { Err(handled) }
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_held_hotfix_stays_until_git_says_the_same_and_nothing_flickers() {
+    // Its own: what a given cluster follows is not ours to push to.
+    let cluster = Cluster::own("hold");
+    let reason = ["-n", "prod", "--reason", "a test", "--hold", "--yes"];
+    cluster.plugin("alice").ok(&[&["open", "INC-859"], &reason[..]].concat());
+    let alice = cluster.kubectl("alice").namespace("prod");
+    let get = || alice.json(&["get", "deployment", "api"]);
+    let hotfix = "registry.example.com/api:hotfix";
+    let ran = alice.run(&["set", "image", "deployment/api", &format!("api={hotfix}")]);
+    let held = "held: Kustomization flux-system/prod owns this object in Git, and leaves it as it is";
+    assert!(ran.warnings()[1..][0].starts_with(held), "{ran}");
+    alice.ok(&["scale", "deployment", "api", "--replicas=5"]);
+    // The scale is stamped right after, and what it scaled is held already.
+    let written = wait_until("the scale to be stamped", LIMIT, || {
+        let object = get();
+        if stamp(&object)["operation"] == "Scale" { Ok(object) } else { Err(format!("{:?}", stamp(&object))) }
+    })
+    .unwrap();
+    assert_eq!(written["metadata"]["annotations"][HELD], "disabled");
+    for _ in 0..3 {
+        reconcile(&cluster);
+    }
+    // What a record says of it, a hold is no part of.
+    let plugin = cluster.plugin("alice").namespace("prod");
+    let diff = plugin.run(&["diff", "deployment/api"]);
+    assert!(diff.status == 1 && !diff.stdout.contains(HELD), "{diff}");
+
+    let fleet = &cluster.flux().fleet;
+    let before = fleet.git(&["rev-parse", "HEAD"]).unwrap();
+    let clone = fleet.clone.to_string_lossy();
+    plugin.ok(&["accept", "--incident", "INC-859", "--repo", &clone, "--push"]);
+    fleet.git(&["pull", "--quiet", "origin", "main"]).unwrap();
+    let lines = fleet.git(&["diff", "--unified=0", &before, "HEAD"]).unwrap();
+    let lines: Vec<&str> =
+        lines.lines().filter(|line| line.starts_with(['+', '-']) && !line.contains("api.yaml")).collect();
+    let expected = [
+        "-  replicas: 2",
+        "+  replicas: 5",
+        "-        image: registry.example.com/api:1.0.0",
+        "+        image: registry.example.com/api:hotfix",
+    ];
+    assert_eq!(lines, expected);
+    wait_until("both changes to be in Git", SETTLED_WITHIN, || {
+        let changes = cluster.changes("INC-859");
+        let told: Vec<String> = changes.iter().map(|change| change["status"]["outcome"].to_string()).collect();
+        if told.len() == 2 && told.iter().all(|outcome| outcome == "\"InGit\"") {
+            Ok(())
+        } else {
+            Err(format!("{told:?}"))
+        }
+    })
+    .unwrap();
+    let settled = wait_until("the stamp and the hold to be gone", LIMIT, || {
+        let object = get();
+        let held = object["metadata"]["annotations"].get(HELD).is_some();
+        if stamp(&object).is_empty() && !held { Ok(object) } else { Err(object["metadata"]["annotations"].to_string()) }
+    })
+    .unwrap();
+    assert_eq!((image(&settled), &settled["spec"]["replicas"]), (hotfix, &Value::from(5)));
+    // Each change of the spec counts: it never was anything else.
+    assert_eq!(settled["metadata"]["generation"], written["metadata"]["generation"]);
+    assert!(fs::read_to_string(fleet.clone.join("prod/api.yaml")).unwrap().starts_with("# The shop's API"));
+}
+
+#[test]
+fn what_is_rejected_is_put_back_and_not_held_any_more() {
+    let cluster = Cluster::own("unhold");
+    let reason = ["-n", "prod", "--reason", "a test", "--hold", "--yes"];
+    cluster.plugin("alice").ok(&[&["open", "INC-858-held"], &reason[..]].concat());
+    let alice = cluster.kubectl("alice").namespace("prod");
+    let get = || alice.json(&["get", "deployment", "api"]);
+    let before = get();
+    alice.ok(&["set", "image", "deployment/api", "api=registry.example.com/api:hotfix"]);
+    assert_eq!(get()["metadata"]["annotations"][HELD], "disabled");
+    wait_until("the change to be pending", LIMIT, || {
+        let phase = cluster.changes("INC-858-held")[0]["status"]["phase"].clone();
+        if phase == "Pending" { Ok(()) } else { Err(phase.to_string()) }
+    })
+    .unwrap();
+    let done = cluster.plugin("alice").namespace("prod").run(&["reject", "deployment/api"]);
+    assert!(done.status == 0 && done.stderr.contains("(PutBack)"), "{done}");
+    let after = get();
+    assert_eq!(after["spec"], before["spec"]);
+    assert!(after["metadata"]["annotations"].get(HELD).is_none(), "{after:#}");
+    wait_until("both changes to be settled", LIMIT, || {
+        let changes = cluster.changes("INC-858-held");
+        let told: Vec<String> = changes.iter().map(|change| change["status"]["outcome"].to_string()).collect();
+        if told.len() == 2 && told.iter().all(|outcome| outcome == "\"PutBack\"") {
+            Ok(())
+        } else {
+            Err(format!("{told:?}"))
+        }
+    })
+    .unwrap();
+}
