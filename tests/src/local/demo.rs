@@ -17,6 +17,9 @@ const HOTFIX: &str = include_str!("../../local/demo/hotfix.yaml");
 /// Flux follows within seconds; the limit is for a machine under load.
 const FLUX_LIMIT: Duration = Duration::from_secs(60);
 
+/// What is accepted is given back when Flux has applied it, applied once more, and believed after another interval.
+const SETTLED_LIMIT: Duration = Duration::from_secs(120);
+
 /// Starts the cluster if it is not up, and plays the story in it.
 pub(crate) fn demo(place: &Place) -> Result<()> {
     if place.holder()?.is_some() && !is_untouched(place) {
@@ -183,7 +186,7 @@ impl Stage {
 
     fn in_git(&self) -> Result<()> {
         let look = ["breakglass", "list", "--incident", "INC-123", "-o", "json"];
-        wait_until("the changes to be in Git", FLUX_LIMIT, || {
+        wait_until("the changes to be in Git", SETTLED_LIMIT, || {
             let seen = self.alice.run(&look);
             if seen.stdout.contains("\"api\"") { Err(seen.to_string()) } else { Ok(()) }
         })?;
