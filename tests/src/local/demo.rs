@@ -185,10 +185,10 @@ impl Stage {
     }
 
     fn in_git(&self) -> Result<()> {
-        let look = ["breakglass", "list", "--incident", "INC-123", "-o", "json"];
+        let look = ["breakglass", "list", "--incident", "INC-123"];
         wait_until("the changes to be in Git", SETTLED_LIMIT, || {
             let seen = self.alice.run(&look);
-            if seen.stdout.contains("\"api\"") { Err(seen.to_string()) } else { Ok(()) }
+            if seen.stdout.contains("deployment.apps/api ") { Err(seen.to_string()) } else { Ok(()) }
         })?;
         self.check_unstamped("api")
     }
