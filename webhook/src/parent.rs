@@ -12,9 +12,8 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::follow::FIELD_MANAGER;
 use crate::said::said;
-use crate::target;
+use crate::target::{self, Patched};
 
 /// When a scale that needs no token is looked for, in milliseconds after the answer.
 const LOOKS: [u64; 7] = [5, 20, 50, 100, 200, 500, 1_000];
@@ -124,7 +123,6 @@ pub async fn scaled<'p>(client: &Client, parent: &'p Parent) -> Result<Sight<'p>
 /// Where the API server refuses the stamp.
 pub async fn stamp(client: &Client, scaled: Scaled<'_>, change: Option<&BreakglassChange>) -> Result<bool> {
     let Scaled { parent, version, found } = scaled;
-    let (api, name) = (target::api(client, &parent.target), &parent.target.name);
     let present = Keys::of(&found.annotations, &Default::default());
     if Stamp::time_in(&present).is_some_and(|time| time.instant() > parent.time.instant()) {
         // Somebody has written since: theirs is the stamp that holds.
@@ -145,13 +143,7 @@ pub async fn stamp(client: &Client, scaled: Scaled<'_>, change: Option<&Breakgla
     if change.is_some_and(|change| change.spec.hold) && found.can_be_held {
         annotations.insert(HOLD.0.to_owned(), json!(HOLD.1));
     }
-    // Conditional on the version that was just seen scaled.
-    let patch =
-        json!({"metadata": {"resourceVersion": version, "annotations": annotations, "labels": parent.keys.labels}});
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
-    match api.patch_metadata(name, &params, &Patch::Merge(&patch)).await {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(false),
-        Err(error) => Err(said(error)).context("stamping the parent of a scale"),
-    }
+    let metadata = json!({"annotations": annotations, "labels": parent.keys.labels});
+    let patched = target::patch(client, &parent.target, &version, metadata).await;
+    Ok(patched.context("stamping the parent of a scale")? == Patched::Done)
 }

@@ -5,10 +5,11 @@ use breakglass::api::Target;
 use breakglass::engine::Owner;
 use breakglass::stamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
-use kube::api::{Api, DynamicObject};
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::{Client, ResourceExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::follow::FIELD_MANAGER;
 use crate::said::said;
 
 /// What is there.
@@ -45,6 +46,33 @@ pub fn api(client: &Client, target: &Target) -> Api<DynamicObject> {
     match &target.namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+/// What became of a patch that holds for one version of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patched {
+    /// It is written.
+    Done,
+    /// Somebody else wrote first.
+    Late,
+    /// There is no such object.
+    Gone,
+}
+
+/// Patches the metadata of the version that was looked at, and of no other: whoever writes meanwhile puts a stamp of their own on.
+///
+/// # Errors
+/// Where the API server does not take it.
+pub async fn patch(client: &Client, target: &Target, version: &str, mut metadata: Value) -> Result<Patched> {
+    metadata["resourceVersion"] = version.into();
+    let patch = Patch::Merge(json!({"metadata": metadata}));
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
+    match api(client, target).patch_metadata(&target.name, &params, &patch).await {
+        Ok(_) => Ok(Patched::Done),
+        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(Patched::Late),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Patched::Gone),
+        Err(error) => Err(said(error)),
     }
 }
 

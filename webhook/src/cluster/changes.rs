@@ -131,6 +131,10 @@ impl Changes {
     /// Those that found an object with the stamp of this one on it, and those that found it with theirs, as far as they are not
     /// settled; seen in the cluster or not.
     pub(super) fn open_followers(&self, name: &str) -> Vec<String> {
+        // As of most: nobody has written to their objects since.
+        if !self.is_followed(name) {
+            return Vec::new();
+        }
         let mut by_followed: HashMap<&str, Vec<&String>> = HashMap::new();
         for (name, known) in &self.by_name {
             if let Some(follows) = &known.link.follows {

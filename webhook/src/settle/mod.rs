@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use breakglass::api::{BreakglassChange, BreakglassChangeStatus, ChangePhase, Operation, Outcome, Verdict};
+use breakglass::api::{BreakglassChange, BreakglassChangeStatus, Operation, Outcome, Verdict};
 use breakglass::hold;
 use breakglass::outcome::{Later, Seen, outcome};
 use breakglass::record::{FOLLOWS, UNTIL};
@@ -130,8 +130,8 @@ impl Settler {
         let changes: Api<BreakglassChange> = Api::all(self.cluster.client().clone());
         let found = changes.get_opt(name).await.map_err(said).context("reading the change")?;
         let Some(change) = found else { return Ok(None) };
-        let phase = change.status.as_ref().and_then(|status| status.phase);
-        match State::of_phase(phase) {
+        let state = State::of_phase(change.status.as_ref().and_then(|status| status.phase));
+        match state {
             // Who let it in follows it.
             State::Admitted => return Ok(None),
             State::Settled => return self.show(&change, State::Settled).await.map(|()| None),
@@ -139,18 +139,18 @@ impl Settler {
         }
         match self.ended(&change).await? {
             Ended::As(outcome) => self.close(&change, outcome).await,
-            Ended::Perhaps(wait) => self.show(&change, State::of_phase(phase)).await.map(|()| Some(wait)),
+            Ended::Perhaps(wait) => self.show(&change, state).await.map(|()| Some(wait)),
             Ended::Over(over) => self.give_back(&change, over).await,
             Ended::Held => {
-                self.show(&change, State::of_phase(phase)).await?;
+                self.show(&change, state).await?;
                 Ok(Some(self.until_given_back(&change)))
             }
-            Ended::No if phase == Some(ChangePhase::Pending) && way_back::is_one(&self.cluster, &change).await? => {
+            Ended::No if state == State::Pending && way_back::is_one(&self.cluster, &change).await? => {
                 self.close(&change, Outcome::PutBack).await
             }
             Ended::No => {
-                self.show(&change, State::of_phase(phase)).await?;
-                Ok((State::of_phase(phase) == State::Rejected).then(|| self.until_put_back(&change)))
+                self.show(&change, state).await?;
+                Ok((state == State::Rejected).then(|| self.as_long_again(&change.status.unwrap_or_default())))
             }
         }
     }
@@ -260,7 +260,7 @@ impl Settler {
         }
         if outcome == Outcome::UndoneByEngine {
             let place = change.spec.target.place();
-            let owner = change.spec.engine_owner.as_deref().unwrap_or("its GitOps engine");
+            let owner = engine_of(change);
             let text = format!(
                 "{owner} has undone this change: {place} is as Git has it. See: kubectl breakglass show {name}"
             );
@@ -301,7 +301,7 @@ impl Settler {
     async fn give_back(&self, change: &BreakglassChange, over: Over) -> Result<Option<Duration>> {
         if release::release(&self.cluster, &change.spec.target).await? && over == Over::Late {
             let (name, place) = (change.name_any(), change.spec.target.place());
-            let owner = change.spec.engine_owner.as_deref().unwrap_or("its GitOps engine");
+            let owner = engine_of(change);
             let text = format!(
                 "nobody has brought this change to its end in time: {owner} applies what Git says to {place} again, and \
                  undoes what Git does not say. See: kubectl breakglass show {name}"
@@ -323,16 +323,16 @@ impl Settler {
         left.to_std().unwrap_or_default().clamp(SOON, HELD_FOR)
     }
 
-    /// As long as it was since the verdict.
+    /// How soon what was decided about is looked at again: as long after as it has waited since the verdict.
     fn as_long_again(&self, status: &BreakglassChangeStatus) -> Duration {
         let waited = status.at.and_then(|at| ((self.clock)() - at.instant()).to_std().ok());
         waited.unwrap_or_default().clamp(SOON, SELDOM)
     }
+}
 
-    /// How soon what is rejected is looked at again: as long after as it has waited.
-    fn until_put_back(&self, change: &BreakglassChange) -> Duration {
-        self.as_long_again(&change.status.clone().unwrap_or_default())
-    }
+/// Who applies the object of a change from Git, for a sentence.
+fn engine_of(change: &BreakglassChange) -> &str {
+    change.spec.engine_owner.as_deref().unwrap_or("its GitOps engine")
 }
 
 /// Whether a change has come to its end.

@@ -1,19 +1,16 @@
 //! Gives a held object back to its engine: never before Git says the same, unless the change is over, or time is up.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use breakglass::api::{BreakglassChange, Target, Verdict};
 use breakglass::engine::HOLD;
 use breakglass::hold;
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::cluster::Cluster;
-use crate::follow::FIELD_MANAGER;
 use crate::kustomization::Kustomization;
-use crate::said::said;
-use crate::target;
+use crate::target::{self, Patched};
 
 /// How often it is tried where others write to the object at the same moment.
 const TRIES: usize = 5;
@@ -65,18 +62,17 @@ pub async fn after(cluster: &Cluster, change: &BreakglassChange) -> Result<bool>
 /// # Errors
 /// Where the API server does not take it, or others keep writing to the object.
 pub async fn release(cluster: &Cluster, target: &Target) -> Result<bool> {
-    let api = target::api(cluster.client(), target);
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
+    let client = cluster.client();
     for _ in 0..TRIES {
-        let found = target::look(cluster.client(), target, false).await?;
+        let found = target::look(client, target, false).await?;
         let Some(found) = found.filter(|found| hold::is_held(&found.annotations)) else { return Ok(false) };
-        let patch = json!({"metadata": {"resourceVersion": found.version, "annotations": {HOLD.0: null}}});
-        match api.patch_metadata(&target.name, &params, &Patch::Merge(&patch)).await {
-            Ok(_) => return Ok(true),
-            Err(kube::Error::Api(status)) if status.is_conflict() => {}
-            Err(error) => return Err(said(error)).context("giving the object back to its engine"),
+        let metadata = json!({"annotations": {HOLD.0: null}});
+        let patched = target::patch(client, target, &found.version, metadata).await;
+        match patched.context("giving the object back to its engine")? {
+            Patched::Done => return Ok(true),
+            Patched::Gone => return Ok(false),
+            Patched::Late => {}
         }
     }
-    ensure!(false, "others kept writing to its object");
-    Ok(false)
+    bail!("others kept writing to its object")
 }

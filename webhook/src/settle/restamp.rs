@@ -4,13 +4,12 @@ use anyhow::{Context, Result, ensure};
 use breakglass::api::{BreakglassChange, Target};
 use breakglass::stamp::{self, Keys, Stamp, State};
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use serde_json::{Map, Value, json};
 
 use crate::cluster::Cluster;
-use crate::follow::FIELD_MANAGER;
 use crate::said::said;
-use crate::target::{self, Object};
+use crate::target::{self, Patched};
 
 /// How often a stamp is written whose object somebody else wrote to at the same moment.
 const TRIES: usize = 5;
@@ -48,7 +47,9 @@ async fn try_to(cluster: &Cluster, target: &Target) -> Result<bool> {
     if annotations.is_empty() && found.state.as_deref() == state {
         return Ok(true);
     }
-    write(cluster, target, (&found, annotations, state)).await
+    let metadata = json!({"annotations": annotations, "labels": {stamp::STATE: state}});
+    let patched = target::patch(cluster.client(), target, &found.version, metadata).await;
+    Ok(patched.context("writing the stamp")? != Patched::Late)
 }
 
 /// What the stamp of an object is to speak of.
@@ -75,24 +76,4 @@ async fn latest_open(cluster: &Cluster, name: &str) -> Result<Option<Latest>> {
         next = change.annotations().get(breakglass::record::FOLLOWS).cloned();
     }
     Ok(None)
-}
-
-/// Writes our keys. Conditional on what was read: whoever writes meanwhile puts a stamp of their own on.
-async fn write(
-    cluster: &Cluster,
-    target: &Target,
-    (found, annotations, state): (&Object, Map<String, Value>, Option<&str>),
-) -> Result<bool> {
-    let patch = json!({"metadata": {
-        "resourceVersion": found.version,
-        "annotations": annotations,
-        "labels": {stamp::STATE: state},
-    }});
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
-    match target::api(cluster.client(), target).patch_metadata(&target.name, &params, &Patch::Merge(&patch)).await {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(true),
-        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(false),
-        Err(error) => Err(said(error)).context("writing the stamp"),
-    }
 }

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use breakglass::api::{BreakglassChange, BreakglassChangeSpec, ChangePhase, Outcome, Verdict};
 use breakglass::put_back::{is_the_way_back, part};
 use breakglass::record::FOLLOWS;
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
-use kube::api::Api;
 
 use crate::cluster::Cluster;
-use crate::said::said;
 use crate::{status, target};
 
 /// How many changes one write is looked through for as what it put back.
@@ -23,22 +21,25 @@ const DEPTH: usize = 32;
 /// Where the API server does not say, or does not take it.
 pub async fn settle(cluster: &Cluster, change: &BreakglassChange, now: DateTime<Utc>) -> Result<()> {
     let name = change.name_any();
-    // It found the stamp of what it put back; or its own stamp is there; or, where nothing is stamped, who rejected wrote it.
-    let mut candidates: BTreeSet<String> = cluster.open_followers(&name).into_iter().collect();
+    // Where nothing is stamped, who rejected wrote it; else it found the stamp of what it put back, or its own stamp is there.
     let target = &change.spec.target;
+    let mut candidates = match change.status.as_ref().and_then(|status| status.by.as_deref()) {
+        Some(by) => cluster.open_changes_by(by, target.namespace.as_deref()).await?,
+        None => Vec::new(),
+    };
+    candidates.retain(|other| other.spec.target.name == target.name);
     let found = target::look(cluster.client(), target, false).await?;
-    candidates.extend(found.and_then(|found| found.change().map(str::to_owned)));
-    if let Some(by) = change.status.as_ref().and_then(|status| status.by.as_deref()) {
-        let theirs = cluster.open_changes_by(by, target.namespace.as_deref()).await?;
-        let of_it = theirs.iter().filter(|other| other.spec.target.name == target.name);
-        candidates.extend(of_it.map(ResourceExt::name_any));
+    let mut named: BTreeSet<String> = cluster.open_followers(&name).into_iter().collect();
+    named.extend(found.and_then(|found| found.change().map(str::to_owned)));
+    for other in named {
+        if !candidates.iter().any(|candidate| candidate.name_any() == other) {
+            candidates.extend(cluster.live_change(&other).await?);
+        }
     }
-    candidates.remove(&name);
-    for candidate in candidates {
-        let Some(way) = get(cluster, &candidate).await? else { continue };
+    for way in candidates.iter().filter(|way| way.name_any() != name) {
         let phase = way.status.as_ref().and_then(|status| status.phase);
-        if phase != Some(ChangePhase::Settled) && is_way_back(cluster, &way, change).await? {
-            status::close(cluster, &way, Outcome::PutBack, now).await?;
+        if phase != Some(ChangePhase::Settled) && is_way_back(cluster, way, change).await? {
+            status::close(cluster, way, Outcome::PutBack, now).await?;
         }
     }
     Ok(())
@@ -54,7 +55,7 @@ pub async fn rejected_before(cluster: &Cluster, change: &BreakglassChange) -> Re
     let mut next = change.annotations().get(FOLLOWS).cloned();
     for _ in 0..DEPTH {
         let Some(name) = next.take() else { break };
-        let Some(earlier) = get(cluster, &name).await? else { break };
+        let Some(earlier) = cluster.live_change(&name).await? else { break };
         let status = earlier.status.clone().unwrap_or_default();
         let is_rejected = status.verdict == Some(Verdict::Rejected);
         if !is_rejected && status.outcome != Some(Outcome::PutBack) {
@@ -85,9 +86,4 @@ async fn is_way_back(cluster: &Cluster, way: &BreakglassChange, change: &Breakgl
     }
     // What is made anew carries nothing that says what was there before.
     Ok(is_the_way_back(&way.spec, &[&change.spec]))
-}
-
-async fn get(cluster: &Cluster, name: &str) -> Result<Option<BreakglassChange>> {
-    let changes: Api<BreakglassChange> = Api::all(cluster.client().clone());
-    changes.get_opt(name).await.map_err(said).context("reading a change")
 }
