@@ -131,6 +131,11 @@ impl Rules {
         self.spec.redact.iter().filter(|redaction| redaction.group == group && redaction.kind == kind).collect()
     }
 
+    /// The paths of objects of this kind below which records hold hashes.
+    pub fn hidden(&self, group: &str, kind: &str) -> Vec<String> {
+        self.redactions(group, kind).into_iter().flat_map(|redaction| redaction.paths.clone()).collect()
+    }
+
     /// The environment of an engine's own object in this namespace; `None` where the namespace's own rules hold.
     pub fn environment_of_engine_object(&self, namespace: Option<&str>) -> Option<&Environment> {
         let except = &self.spec.engine_objects.except_namespaces;

@@ -59,10 +59,7 @@ pub async fn apply(client: &Client, part: &Part, conflicts: Conflicts, really: R
 /// # Errors
 /// What the API server answers. `Api` where it says no.
 pub async fn create(client: &Client, part: &Part, really: Really) -> kube::Result<Heard> {
-    let params = PostParams { dry_run: really == Really::DryRun, field_manager: Some(FIELD_MANAGER.to_owned()) };
-    let bytes = serde_json::to_vec(&part.object).map_err(kube::Error::SerdeError)?;
-    let request = Request::new(part.api(client).resource_url()).create(&params, bytes);
-    send(client, request.map_err(kube::Error::BuildRequest)?).await
+    make(client, &part.api(client), (&part.object, FIELD_MANAGER), really).await
 }
 
 /// Deletes an object; what it owns goes after it.
@@ -70,9 +67,7 @@ pub async fn create(client: &Client, part: &Part, really: Really) -> kube::Resul
 /// # Errors
 /// What the API server answers. `Api` where it says no.
 pub async fn delete(client: &Client, api: &Api<DynamicObject>, name: &str, really: Really) -> kube::Result<Heard> {
-    let params = DeleteParams { dry_run: really == Really::DryRun, ..DeleteParams::background() };
-    let request = Request::new(api.resource_url()).delete(name, &params);
-    send(client, request.map_err(kube::Error::BuildRequest)?).await
+    remove(client, (api, name), None, really).await
 }
 
 /// What a write to an object, as it was read, is sent to.
@@ -96,8 +91,7 @@ pub async fn replace(
     (object, manager): (&Value, &str),
     really: Really,
 ) -> kube::Result<Heard> {
-    let params = PostParams { dry_run: really == Really::DryRun, field_manager: Some(manager.to_owned()) };
-    let bytes = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+    let (params, bytes) = posted(object, manager, really)?;
     let request = Request::new(to.api.resource_url());
     let request = match to.subresource {
         None => request.replace(to.name, &params, bytes),
@@ -106,19 +100,18 @@ pub async fn replace(
     send(client, request.map_err(kube::Error::BuildRequest)?).await
 }
 
-/// Creates an object under its name.
+/// Creates an object, as a manager.
 ///
 /// # Errors
 /// What the API server answers. `Api` where it says no.
 pub async fn make(
     client: &Client,
-    to: Addressee<'_>,
+    api: &Api<DynamicObject>,
     (object, manager): (&Value, &str),
     really: Really,
 ) -> kube::Result<Heard> {
-    let params = PostParams { dry_run: really == Really::DryRun, field_manager: Some(manager.to_owned()) };
-    let bytes = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
-    let request = Request::new(to.api.resource_url()).create(&params, bytes);
+    let (params, bytes) = posted(object, manager, really)?;
+    let request = Request::new(api.resource_url()).create(&params, bytes);
     send(client, request.map_err(kube::Error::BuildRequest)?).await
 }
 
@@ -127,10 +120,25 @@ pub async fn make(
 /// # Errors
 /// What the API server answers. `Api` where it says no.
 pub async fn delete_that(client: &Client, to: Addressee<'_>, uid: &str, really: Really) -> kube::Result<Heard> {
-    let preconditions = Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    remove(client, (to.api, to.name), Some(preconditions), really).await
+}
+
+async fn remove(
+    client: &Client,
+    (api, name): (&Api<DynamicObject>, &str),
+    preconditions: Option<Preconditions>,
+    really: Really,
+) -> kube::Result<Heard> {
     let params = DeleteParams { dry_run: really == Really::DryRun, preconditions, ..DeleteParams::background() };
-    let request = Request::new(to.api.resource_url()).delete(to.name, &params);
+    let request = Request::new(api.resource_url()).delete(name, &params);
     send(client, request.map_err(kube::Error::BuildRequest)?).await
+}
+
+/// How a manager sends a whole object.
+fn posted(object: &Value, manager: &str, really: Really) -> kube::Result<(PostParams, Vec<u8>)> {
+    let params = PostParams { dry_run: really == Really::DryRun, field_manager: Some(manager.to_owned()) };
+    Ok((params, serde_json::to_vec(object).map_err(kube::Error::SerdeError)?))
 }
 
 /// The library keeps no headers, so that answers are read here as it reads them.

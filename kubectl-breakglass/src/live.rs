@@ -13,6 +13,9 @@ use crate::explain::Doing;
 use crate::in_force::policy_in_force;
 use crate::print::object;
 
+/// What is asked here.
+const LOOKING: Doing = Doing::Asking("for the object as it is now");
+
 /// What is there now of the object that a change wrote to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Now {
@@ -42,19 +45,7 @@ impl Now {
 /// # Errors
 /// When it may not be read, or the cluster does not answer.
 pub async fn now(cluster: &Connection, change: &BreakglassChangeSpec) -> Result<Now> {
-    let api = api(cluster, &change.target);
-    let name = &change.target.name;
-    let doing = Doing::Asking("for the object as it is now");
-    let found = if change.operation == Operation::Scale {
-        let scale = async || match api.get_subresource("scale", name).await {
-            Ok(scale) => Ok(Some(scale)),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        };
-        cluster.ask_again(doing, scale).await?
-    } else {
-        cluster.ask_again(doing, || api.get_opt(name)).await?
-    };
+    let found = written(cluster, change).await?;
     let status = change.subresource.as_deref() == Some("status");
     let found = told(cluster, &change.target, found.map(|found| (found, status))).await?;
     Ok(match found {
@@ -63,13 +54,35 @@ pub async fn now(cluster: &Connection, change: &BreakglassChangeSpec) -> Result<
     })
 }
 
+/// The part of an object that a change wrote to, as the API server has it; nothing where there is none.
+///
+/// # Errors
+/// When it may not be read, or the cluster does not answer.
+pub async fn written(cluster: &Connection, change: &BreakglassChangeSpec) -> Result<Option<DynamicObject>> {
+    if change.operation != Operation::Scale {
+        return found(cluster, &change.target).await;
+    }
+    let api = api(cluster, &change.target);
+    let scale = async || match api.get_subresource("scale", &change.target.name).await {
+        Ok(scale) => Ok(Some(scale)),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    };
+    cluster.ask_again(LOOKING, scale).await
+}
+
+/// An object of that name, if there is one.
+async fn found(cluster: &Connection, target: &Target) -> Result<Option<DynamicObject>> {
+    let api = api(cluster, target);
+    cluster.ask_again(LOOKING, || api.get_opt(&target.name)).await
+}
+
 /// Looks at the whole object that a change wrote to, whichever part of it that was.
 ///
 /// # Errors
 /// When it may not be read, or the cluster does not answer.
 pub async fn now_whole(cluster: &Connection, target: &Target) -> Result<Now> {
-    let api = api(cluster, target);
-    let found = cluster.ask_again(Doing::Asking("for the object as it is now"), || api.get_opt(&target.name)).await?;
+    let found = found(cluster, target).await?;
     told(cluster, target, found.map(|found| (found, false))).await
 }
 
@@ -89,18 +102,15 @@ async fn told(cluster: &Connection, target: &Target, found: Option<(DynamicObjec
 /// # Errors
 /// When it may not be read, or the cluster does not answer.
 pub async fn whole(cluster: &Connection, target: &Target) -> Result<Option<Value>> {
-    let api = api(cluster, target);
-    let doing = Doing::Asking("for the object as it is now");
-    let Some(found) = cluster.ask_again(doing, || api.get_opt(&target.name)).await? else { return Ok(None) };
+    let Some(found) = found(cluster, target).await? else { return Ok(None) };
     let value = serde_json::to_value(found);
     value.map(Some).map_err(|error| CommandError::failed(format!("{} was not understood: {error}", target.place())))
 }
 
 /// Nothing is there of that name: the sentence, and where to look.
 pub fn nothing_there(target: &Target) -> CommandError {
-    let namespace = target.namespace.as_ref().map_or_else(String::new, |namespace| format!(" -n {namespace}"));
-    CommandError::failed(format!("there is no {}", target.place()))
-        .hint(format!("kubectl get{namespace} {}", dotted(&target.resource, target.group())))
+    let (flag, kind) = (target.flag(), dotted(&target.resource, target.group()));
+    CommandError::failed(format!("there is no {}", target.place())).hint(format!("kubectl get{flag} {kind}"))
 }
 
 /// Whether the policy hides values of objects of this kind.

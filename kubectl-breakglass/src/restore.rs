@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use breakglass::api::{BreakglassChangeSpec, Operation, Redaction};
+use breakglass::api::BreakglassChangeSpec;
 use breakglass::put_back::{Obstacle, Values, is_controlled, part, put_all_back};
 use breakglass::record::{without_noise, without_notes};
 use breakglass::remains::{Left, Remains};
@@ -18,6 +18,7 @@ use crate::error::{CommandError, Result};
 use crate::explain::Doing;
 use crate::ledger::Record;
 use crate::live;
+use crate::print::object;
 use crate::tokens::{FIELD_MANAGER, Really};
 
 /// How long an object that was deleted is waited for to be gone. A finalizer may hold it for longer: that is said.
@@ -108,11 +109,7 @@ async fn plan_one(
     let Some(first) = records.first().cloned() else { return Err(CommandError::failed("no change was named")) };
     let target = &first.change.spec.target;
     let now = read(cluster, &first.change.spec).await?;
-    let paths: Vec<String> = rules
-        .redactions(target.group(), &target.kind)
-        .iter()
-        .flat_map(|hidden: &&Redaction| hidden.paths.clone())
-        .collect();
+    let paths = rules.hidden(target.group(), &target.kind);
     let values = if paths.is_empty() { Values::Plain } else { Values::Hashed(&paths) };
     let specs: Vec<&BreakglassChangeSpec> = records.iter().map(|record| &record.change.spec).collect();
     let wanted = match put_all_back(&specs, values, now.as_ref()) {
@@ -138,40 +135,27 @@ async fn plan_one(
 
 /// The part of an object that a change wrote to, as the API server has it.
 async fn read(cluster: &Connection, change: &BreakglassChangeSpec) -> Result<Option<Value>> {
-    let api = live::api(cluster, &change.target);
-    let name = &change.target.name;
-    let doing = Doing::Asking("for the object as it is now");
-    let found = if change.operation == Operation::Scale {
-        let scale = async || match api.get_subresource("scale", name).await {
-            Ok(scale) => Ok(Some(scale)),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        };
-        cluster.ask_again(doing, scale).await?
-    } else {
-        cluster.ask_again(doing, || api.get_opt(name)).await?
-    };
-    found.map(|object| crate::print::object::value(&object)).transpose()
+    let found = live::written(cluster, change).await?;
+    found.map(|object| object::value(&object)).transpose()
 }
 
 /// Why it cannot be put back, and what can be done.
 fn explain(record: &Record, obstacle: &Obstacle) -> CommandError {
     let target = &record.change.spec.target;
     let error = CommandError::failed(format!("{} cannot be put back: {obstacle}", target.place()));
-    let namespace = target.namespace.as_ref().map_or_else(String::new, |namespace| format!(" -n {namespace}"));
-    let object = target.short();
+    let (flag, object) = (target.flag(), target.short());
+    // What is no command stands behind a #, so that the line can be pasted.
     match obstacle {
         Obstacle::WrittenSince(_) => error
-            .hint(format!("kubectl breakglass diff{namespace} {object}"))
-            .hint(format!("kubectl breakglass reject{namespace} {object} puts back all of its changes")),
+            .hint(format!("kubectl breakglass diff{flag} {object}"))
+            .hint(format!("kubectl breakglass reject{flag} {object}  # puts back all of its changes")),
         Obstacle::MadeAnew(_) | Obstacle::Gone => error.hint(format!("kubectl breakglass diff {}", record.name)),
         Obstacle::Hidden(_) | Obstacle::Truncated | Obstacle::Misfit => error
             .hint("put it back from where its values are kept; what is put back is seen, and the change is settled"),
-        Obstacle::Leaving => {
-            error.hint(format!("kubectl get{namespace} {object} -o jsonpath='{{.metadata.finalizers}}'"))
+        Obstacle::Leaving => error.hint(format!("kubectl get{flag} {object} -o jsonpath='{{.metadata.finalizers}}'")),
+        Obstacle::Unseen | Obstacle::Bound | Obstacle::Ephemeral => {
+            error.hint(format!("kubectl delete{flag} {object}  # the change is settled when the object is gone"))
         }
-        Obstacle::Unseen | Obstacle::Bound | Obstacle::Ephemeral => error
-            .hint(format!("kubectl delete{namespace} {object} ends it: the change is settled when the object is gone")),
         Obstacle::GivenOut => error.hint("it ends with the object that it was given for"),
     }
 }
@@ -215,7 +199,7 @@ async fn try_to_write(
     let written = async {
         let heard = match (&restoration.now, &restoration.wanted) {
             (None, None) => return Ok(Some(None)),
-            (None, Some(wanted)) => make(client, to, (wanted, FIELD_MANAGER), really).await,
+            (None, Some(wanted)) => make(client, &api, (wanted, FIELD_MANAGER), really).await,
             (Some(now), None) => {
                 let uid = now.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
                 delete_that(client, to, uid, really).await

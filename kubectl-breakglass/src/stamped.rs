@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use breakglass::stamp;
+use breakglass::stamp::{self, Keys};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::Deserialize;
 
@@ -80,40 +80,45 @@ struct Metadata {
 /// The label alone is none: Endpoints and EndpointSlices copy the labels of their Service, metrics those of their pod.
 /// A ReplicaSet under a Deployment has copies of its annotations.
 fn read(kind: &Kind, metadata: Metadata) -> Option<Stamped> {
-    let owners = metadata.owner_references.unwrap_or_default();
+    let owners = metadata.owner_references.as_deref().unwrap_or_default();
     let copied = kind.resource.kind == "ReplicaSet"
         && owners.iter().any(|owner| owner.controller == Some(true) && owner.kind == "Deployment");
-    let (annotations, labels) = (metadata.annotations.unwrap_or_default(), metadata.labels.unwrap_or_default());
-    let keys = stamp::Keys::of(&annotations, &labels);
+    let keys = metadata.keys();
     if copied || keys.annotation(stamp::USER).is_none() {
         return None;
     }
-    Some(Stamped {
-        kind: kind.clone(),
-        namespace: metadata.namespace,
-        name: metadata.name?,
-        // What has no uid is not stored: it is computed from something that is.
-        uid: metadata.uid?,
-        state: keys.labels.get(stamp::STATE)?.clone(),
-        annotations: keys.annotations,
-    })
+    let state = keys.labels.get(stamp::STATE)?.clone();
+    metadata.stamped(kind, keys, state)
 }
 
 /// Reads the annotations of an object that are ours, whoever put them there.
 fn copied(kind: &Kind, metadata: Metadata) -> Option<Stamped> {
-    let (annotations, labels) = (metadata.annotations.unwrap_or_default(), metadata.labels.unwrap_or_default());
-    let keys = stamp::Keys::of(&annotations, &labels);
+    let keys = metadata.keys();
     if keys.is_empty() {
         return None;
     }
-    Some(Stamped {
-        kind: kind.clone(),
-        namespace: metadata.namespace,
-        name: metadata.name?,
-        uid: metadata.uid?,
-        state: keys.labels.get(stamp::STATE).cloned().unwrap_or_default(),
-        annotations: keys.annotations,
-    })
+    let state = keys.labels.get(stamp::STATE).cloned().unwrap_or_default();
+    metadata.stamped(kind, keys, state)
+}
+
+impl Metadata {
+    /// What is ours on the object.
+    fn keys(&self) -> Keys {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        Keys::of(self.annotations.as_ref().unwrap_or(&NONE), self.labels.as_ref().unwrap_or(&NONE))
+    }
+
+    fn stamped(self, kind: &Kind, keys: Keys, state: String) -> Option<Stamped> {
+        Some(Stamped {
+            kind: kind.clone(),
+            namespace: self.namespace,
+            name: self.name?,
+            // What has no uid is not stored: it is computed from something that is.
+            uid: self.uid?,
+            state,
+            annotations: keys.annotations,
+        })
+    }
 }
 
 #[cfg(test)]

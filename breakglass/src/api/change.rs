@@ -148,6 +148,11 @@ impl Target {
         format!("{}{dot}{}/{}", self.kind.to_lowercase(), self.group(), self.name)
     }
 
+    /// ` -n prod`, for a command line; empty for what lives in no namespace.
+    pub fn flag(&self) -> String {
+        self.namespace.as_ref().map_or_else(String::new, |namespace| format!(" -n {namespace}"))
+    }
+
     /// `deployment.apps/api in prod`.
     pub fn place(&self) -> String {
         match &self.namespace {

@@ -16,7 +16,7 @@ use crate::in_force::policy_in_force;
 use crate::live::{nothing_there, whole};
 use crate::origin::origin;
 use crate::pick::{Named, records_of, target};
-use crate::print::table::{Widths, cut};
+use crate::print::table::{self, cut};
 use crate::print::{age, object};
 
 /// How much of a value is shown; `-o yaml` has all of it.
@@ -96,8 +96,7 @@ async fn hidden(ctx: &Ctx<'_>, target: &Target) -> Result<Vec<String>> {
         // Where breakglass is not there, what it hides by itself is hidden all the same.
         Err(error) => Rules::built_in().map_err(|_| error)?,
     };
-    let redactions = rules.redactions(target.group(), &target.kind);
-    Ok(redactions.into_iter().flat_map(|redaction| redaction.paths.clone()).collect())
+    Ok(rules.hidden(target.group(), &target.kind))
 }
 
 fn print(ctx: &mut Ctx<'_>, args: &BlameArgs, target: &Target, fields: &[Field]) -> Result<()> {
@@ -107,13 +106,9 @@ fn print(ctx: &mut Ctx<'_>, args: &BlameArgs, target: &Target, fields: &[Field])
         Output::Name => fields.iter().try_for_each(|field| ctx.printer.data(&field.field)),
         output @ (Output::Table | Output::Wide) => {
             let shown: Vec<&Field> = fields.iter().filter(|field| args.all || is_somebodys(field)).collect();
-            let columns = COLUMNS.len() + if output == Output::Wide { WIDE_COLUMNS.len() } else { 0 };
             let now = ctx.now();
-            let titles: Vec<&str> = COLUMNS.into_iter().chain(WIDE_COLUMNS).take(columns).collect();
             let rows: Vec<Vec<String>> = shown.iter().map(|field| cells(field, now)).collect();
-            let widths = Widths::of(&titles, &rows);
-            ctx.printer.data(&widths.line(&titles))?;
-            rows.iter().try_for_each(|row| ctx.printer.data(&widths.line(row)))?;
+            table::print(ctx.printer, &table::header(output, &COLUMNS, &WIDE_COLUMNS), &rows)?;
             let left_out = fields.len() - shown.len();
             if left_out > 0 {
                 let sentence =

@@ -13,8 +13,7 @@ use crate::in_force::policy_in_force;
 use crate::inventory::inventory;
 use crate::ledger::{self, Keep, Record, Which};
 use crate::orphans::{COLUMNS, Orphan, Orphans, WIDE_COLUMNS, made_by};
-use crate::print::object;
-use crate::print::table::Widths;
+use crate::print::{object, table};
 use crate::scan::scan;
 
 /// List what somebody has made and no engine owns
@@ -124,13 +123,9 @@ fn print(ctx: &mut Ctx<'_>, args: &OrphansArgs, found: &Found) -> Result<()> {
             Ok(())
         }
         output @ (Output::Table | Output::Wide) => {
-            let columns = COLUMNS.len() + if output == Output::Wide { WIDE_COLUMNS.len() } else { 0 };
-            let titles: Vec<&str> = COLUMNS.into_iter().chain(WIDE_COLUMNS).take(columns).collect();
             let now = ctx.now();
             let cells: Vec<Vec<String>> = rows.iter().map(|row| row.cells(now)).collect();
-            let widths = Widths::of(&titles, &cells);
-            ctx.printer.data(&widths.line(&titles))?;
-            cells.iter().try_for_each(|row| ctx.printer.data(&widths.line(row)))
+            table::print(ctx.printer, &table::header(output, &COLUMNS, &WIDE_COLUMNS), &cells)
         }
     }
 }

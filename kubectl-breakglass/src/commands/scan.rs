@@ -12,8 +12,7 @@ use crate::error::Result;
 use crate::in_force::policy_in_force;
 use crate::inventory::inventory;
 use crate::ledger::{self, Keep, Which};
-use crate::print::object;
-use crate::print::table::Widths;
+use crate::print::{object, table};
 use crate::scan::{Where, scan as walk};
 use crate::unstamped::{COLUMNS, Edit, Unstamped, WIDE_COLUMNS, without_record};
 
@@ -100,17 +99,12 @@ fn print(ctx: &mut Ctx<'_>, area: &Area, edits: &[Edit]) -> Result<()> {
             Ok(())
         }
         output @ (Output::Table | Output::Wide) => {
-            let columns = COLUMNS.len() + if output == Output::Wide { WIDE_COLUMNS.len() } else { 0 };
-            let titles: Vec<&str> = COLUMNS.into_iter().chain(WIDE_COLUMNS).take(columns).collect();
             let now = ctx.now();
             let cells: Vec<Vec<String>> = edits.iter().map(|edit| edit.cells(now)).collect();
-            let widths = Widths::of(&titles, &cells);
-            ctx.printer.data(&widths.line(&titles))?;
-            cells.iter().try_for_each(|row| ctx.printer.data(&widths.line(row)))?;
+            table::print(ctx.printer, &table::header(output, &COLUMNS, &WIDE_COLUMNS), &cells)?;
             let first = &edits[0].target;
-            let namespace = first.namespace.as_ref().map_or_else(String::new, |namespace| format!(" -n {namespace}"));
-            let object = first.short();
-            ctx.printer.say(&format!("\nField by field: kubectl breakglass blame{namespace} {object}"));
+            let (flag, object) = (first.flag(), first.short());
+            ctx.printer.say(&format!("\nField by field: kubectl breakglass blame{flag} {object}"));
             Ok(())
         }
     }

@@ -16,8 +16,7 @@ use crate::error::Result;
 use crate::in_force::policy_in_force;
 use crate::ledger::{self, Keep, Which, is_owed};
 use crate::overdue::{Overdue, overdue};
-use crate::print::table::Widths;
-use crate::print::{age, object};
+use crate::print::{age, object, table};
 use crate::request::place_of;
 use crate::tokens::{self, Standing, full_name, is_open, standing};
 
@@ -161,9 +160,7 @@ fn table(
     };
     let header = ["TOKEN", "INCIDENT", "WRITING TO", last, "REASON"];
     let rows: Vec<Vec<String>> = tokens.iter().map(row).collect();
-    let widths = Widths::of(&header, &rows);
-    ctx.printer.data(&widths.line(&header))?;
-    rows.iter().try_for_each(|row| ctx.printer.data(&widths.line(row)))
+    table::print(ctx.printer, &header, &rows)
 }
 
 #[cfg(test)]

@@ -12,8 +12,7 @@ use crate::error::Result;
 use crate::live::{nothing_there, whole};
 use crate::origin::{Applied, Origin, claim, origin, repository};
 use crate::pick::{Named, target};
-use crate::print::object;
-use crate::print::table::Widths;
+use crate::print::{object, table};
 use crate::resolve::resolve;
 use crate::trace::{Asked, Link, State, Trace};
 
@@ -61,9 +60,7 @@ pub async fn trace(ctx: &mut Ctx<'_>, args: &TraceArgs) -> Result<Exit> {
         Output::Table | Output::Wide => {
             let cells = |link: &Link| vec![link.link.to_owned(), link.what.clone(), link.known_by.clone()];
             let rows: Vec<Vec<String>> = links.iter().map(cells).collect();
-            let widths = Widths::of(&COLUMNS, &rows);
-            ctx.printer.data(&widths.line(&COLUMNS))?;
-            rows.iter().try_for_each(|row| ctx.printer.data(&widths.line(row)))?;
+            table::print(ctx.printer, &COLUMNS, &rows)?;
         }
     }
     warnings.iter().for_each(|warning| ctx.printer.say(&format!("warning: {warning}")));

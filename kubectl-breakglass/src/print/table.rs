@@ -1,5 +1,9 @@
 //! Tables as kubectl prints them: no borders, three spaces between columns, nothing after the last.
 
+use super::Printer;
+use crate::cli::Output;
+use crate::error::Result;
+
 /// The space between two columns.
 const GUTTER: usize = 3;
 
@@ -30,6 +34,22 @@ impl Widths {
         }
         line.trim_end().to_owned()
     }
+}
+
+/// Prints a header and rows.
+///
+/// # Errors
+/// When stdout is closed or full.
+pub fn print(printer: &mut Printer, header: &[&str], rows: &[Vec<String>]) -> Result<()> {
+    let widths = Widths::of(header, rows);
+    printer.data(&widths.line(header))?;
+    rows.iter().try_for_each(|row| printer.data(&widths.line(row)))
+}
+
+/// The columns that are shown: the `wide` ones where that was asked for.
+pub fn header<'t>(output: Output, narrow: &[&'t str], wide: &[&'t str]) -> Vec<&'t str> {
+    let wide = if output == Output::Wide { wide } else { &[] };
+    [narrow, wide].concat()
 }
 
 /// What other people wrote may hold escapes that a terminal would obey.
