@@ -149,19 +149,8 @@ fn of_update(change: &BreakglassChangeSpec, seen: &Seen<'_>) -> Option<Outcome> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diff::patch_between;
+    use crate::put_back::tests::change;
     use serde_json::json;
-
-    fn change(operation: &str, before: Value, after: Value) -> BreakglassChangeSpec {
-        let option = |value: &Value| (!value.is_null()).then(|| value.clone());
-        let patch = patch_between(option(&before).as_ref(), option(&after).as_ref());
-        serde_json::from_value(json!({"token": "t", "incident": "INC-1", "user": "alice@example.com",
-            "time": "2026-11-20T12:00:00Z", "environment": "prod", "operation": operation,
-            "target": {"apiVersion": "apps/v1", "kind": "Deployment", "resource": "deployments", "name": "api",
-                "uid": "u"},
-            "before": before, "patch": patch, "decideBy": "2026-11-21T12:00:00Z"}))
-        .unwrap()
-    }
 
     fn object(replicas: i64, image: &str) -> Value {
         json!({"metadata": {"name": "api"}, "spec": {"replicas": replicas, "image": image}})

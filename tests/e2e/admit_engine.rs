@@ -7,8 +7,6 @@ use tests::{Cluster, wait_until};
 
 use crate::{LIMIT, check_refused};
 
-const KUSTOMIZATION: [&str; 3] = ["-n", "flux-system", "kustomizations.kustomize.toolkit.fluxcd.io/prod"];
-
 #[test]
 fn a_commit_is_applied_in_prod_without_token_and_stamp() {
     // Its own: what a given cluster follows is not ours to push to.
@@ -48,7 +46,7 @@ fn flux_comes_to_rest_over_what_carries_a_stamp_and_what_does_not() {
     // The deployment controller has its say first: status, and annotations on the ReplicaSet.
     let mut last = look();
     let (deployment, settings) = wait_until("the Deployment to be at rest", LIMIT, || {
-        reconcile("rest");
+        cluster.reconcile(LIMIT);
         let now = look();
         let rests = now == last && now.0["metadata"]["generation"] == now.0["status"]["observedGeneration"];
         last = now;
@@ -60,25 +58,10 @@ fn flux_comes_to_rest_over_what_carries_a_stamp_and_what_does_not() {
     assert!(stamp(&settings).is_empty());
 
     for round in 0..10 {
-        reconcile(&format!("round-{round}"));
+        cluster.reconcile(LIMIT);
         assert_eq!(look(), (deployment.clone(), settings.clone()), "round {round}");
     }
     assert_eq!(change_of(&look().0), change);
-}
-
-/// Has Flux reconcile now, and waits until it did.
-fn reconcile(request: &str) {
-    let cluster = Cluster::shared();
-    // Never the same twice: the clock makes it new.
-    let request = format!("{request}-{}", chrono::Utc::now().timestamp_micros());
-    let annotation = format!("reconcile.fluxcd.io/requestedAt={request}");
-    cluster.set_scene(&[&["annotate", "--overwrite"], &KUSTOMIZATION[..], &[&annotation]].concat(), "");
-    wait_until("Flux to reconcile", LIMIT, || {
-        let args = [&["get"], &KUSTOMIZATION[..], &["-o", "jsonpath={.status.lastHandledReconcileAt}"]].concat();
-        let handled = cluster.kubectl("admin").ok(&args);
-        if handled == request { Ok(()) } else { Err(handled) }
-    })
-    .unwrap();
 }
 
 #[test]

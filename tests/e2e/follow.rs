@@ -12,17 +12,6 @@ use crate::LIMIT;
 /// Longer than the time after which a write that was not seen never was: the API server could be working on it until then.
 const NEVER_LIMIT: Duration = Duration::from_secs(150);
 
-/// Waits until a change is in a phase, with an outcome where it is settled.
-fn until(cluster: &Cluster, name: &str, phase: &str, outcome: Option<&str>, limit: Duration) -> Value {
-    wait_until(&format!("{name} to be {phase}"), limit, || {
-        let change = cluster.change(name);
-        let (status, label) = (&change["status"], &change["metadata"]["labels"]["breakglass.dev/state"]);
-        let told = status["phase"] == phase && status["outcome"].as_str() == outcome;
-        if told && label == &json!(phase.to_lowercase()) { Ok(change) } else { Err(format!("{status} {label}")) }
-    })
-    .unwrap()
-}
-
 fn names(changes: &[Value]) -> Vec<String> {
     changes.iter().map(|change| change["metadata"]["name"].as_str().unwrap().to_owned()).collect()
 }
@@ -56,7 +45,7 @@ fn a_write_that_landed_is_pending_however_it_was_made() {
     })
     .unwrap();
     for name in names(&changes) {
-        until(cluster, &name, "Pending", None, LIMIT);
+        cluster.wait_for_phase(&name, ("Pending", None), LIMIT);
     }
 }
 
@@ -89,10 +78,10 @@ fn a_write_that_a_later_check_refused_never_landed() {
         let changes = cluster.changes(&format!("INC-181-{namespace}"));
         let refused = changes.iter().find(|change| change["spec"]["operation"] == operation).unwrap();
         let name = refused["metadata"]["name"].as_str().unwrap();
-        until(cluster, name, "Settled", Some("NeverLanded"), NEVER_LIMIT);
+        cluster.wait_for_phase(name, ("Settled", Some("NeverLanded")), NEVER_LIMIT);
     }
     let landed = change_of(&alice.clone().namespace("prod-other").json(&["get", "configmap", "settings"]));
-    until(cluster, &landed, "Pending", None, LIMIT);
+    cluster.wait_for_phase(&landed, ("Pending", None), LIMIT);
     let listed = cluster.plugin("alice").ok(&["list", "-n", "prod-quota", "-o", "name"]);
     assert!(!listed.contains("inc-181-prod-quota"), "nothing is owed for what never was: {listed}");
 }
@@ -126,7 +115,7 @@ fn an_undo_takes_the_stamp_off_and_settles_what_it_undid() {
         let changes = cluster.changes(&incident);
         assert_eq!(changes.len(), 3, "{name}: {:?}", names(&changes));
         for change in names(&changes) {
-            until(cluster, &change, "Settled", Some("Undone"), LIMIT);
+            cluster.wait_for_phase(&change, ("Settled", Some("Undone")), LIMIT);
         }
         let undone: Vec<_> = changes.iter().filter(|change| !change["spec"]["undoes"].is_null()).collect();
         let [undone] = &undone[..] else { panic!("one of them undid the others: {changes:#?}") };
@@ -159,7 +148,7 @@ fn half_an_undo_is_a_change_like_any_other() {
     let changes = cluster.changes("INC-183");
     assert_eq!(changes.len(), 6);
     for name in names(&changes) {
-        until(cluster, &name, "Pending", None, LIMIT);
+        cluster.wait_for_phase(&name, ("Pending", None), LIMIT);
     }
 }
 
@@ -171,7 +160,7 @@ fn a_change_that_nobody_followed_is_found_after_a_restart() {
     let alice = cluster.kubectl("alice").namespace("prod-lost");
     alice.ok_with_input(&["create", "-f", "-"], &config_map("settings", "one"));
     let first = change_of(&alice.json(&["get", "configmap", "settings"]));
-    until(&cluster, &first, "Pending", None, LIMIT);
+    cluster.wait_for_phase(&first, ("Pending", None), LIMIT);
     // As if the replica had died between its answer and its first look.
     let webhook = cluster.webhook();
     webhook.stop().unwrap();
@@ -181,5 +170,5 @@ fn a_change_that_nobody_followed_is_found_after_a_restart() {
     scene(&["patch", "breakglasschange", &first, "--subresource=status", "--type=merge", "-p", status]);
     scene(&["patch", "breakglasschange", &first, "--type=merge", "-p", label]);
     webhook.start().unwrap();
-    until(&cluster, &first, "Pending", None, LIMIT);
+    cluster.wait_for_phase(&first, ("Pending", None), LIMIT);
 }

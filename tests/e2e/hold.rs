@@ -21,20 +21,6 @@ fn image(object: &Value) -> &str {
     object["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap()
 }
 
-/// Has Flux reconcile now, and waits until it did.
-fn reconcile(cluster: &Cluster) {
-    let kustomization = ["-n", "flux-system", "kustomizations.kustomize.toolkit.fluxcd.io/prod"];
-    let request = chrono::Utc::now().timestamp_micros().to_string();
-    let annotation = format!("reconcile.fluxcd.io/requestedAt={request}");
-    cluster.set_scene(&[&["annotate", "--overwrite"], &kustomization[..], &[&annotation]].concat(), "");
-    wait_until("Flux to reconcile", LIMIT, || {
-        let args = [&["get"], &kustomization[..], &["-o", "jsonpath={.status.lastHandledReconcileAt}"]].concat();
-        let handled = cluster.kubectl("admin").ok(&args);
-        if handled == request { Ok(()) } else { Err(handled) }
-    })
-    .unwrap();
-}
-
 /// What a watch of the Deployment shows, a line each time that it is written to.
 struct Watch {
     shown: PathBuf,
@@ -90,7 +76,7 @@ fn a_held_hotfix_stays_until_git_says_the_same_and_nothing_flickers() {
     assert_eq!(written["metadata"]["annotations"][HELD], "disabled");
     let watch = Watch::start(&alice);
     for _ in 0..3 {
-        reconcile(&cluster);
+        cluster.reconcile(LIMIT);
     }
     // What a record says of it, a hold is no part of.
     let plugin = cluster.plugin("alice").namespace("prod");

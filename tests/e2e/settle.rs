@@ -14,13 +14,7 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(60);
 /// Waits until a change is settled so.
 #[track_caller]
 fn until(cluster: &Cluster, change: &str, outcome: &str) {
-    wait_until(&format!("{change} to be {outcome}"), NOTICED_WITHIN, || {
-        let change = cluster.change(change);
-        let (status, label) = (&change["status"], &change["metadata"]["labels"]["breakglass.dev/state"]);
-        let told = status["phase"] == "Settled" && status["outcome"] == outcome && label == "settled";
-        if told { Ok(()) } else { Err(format!("{status} {label}")) }
-    })
-    .unwrap();
+    cluster.wait_for_phase(change, ("Settled", Some(outcome)), NOTICED_WITHIN);
 }
 
 fn image(object: &Value) -> &str {

@@ -9,15 +9,6 @@ use crate::LIMIT;
 /// What somebody types as a reason who wants to be something else on the page.
 const HOSTILE: &str = "checkout | returns 500\n# head\n```\n<script>alert('x')</script> \u{1b}[2J\u{202e}";
 
-#[track_caller]
-fn wait_for(change: &str, field: &str, expected: &str) {
-    wait_until(&format!("{field} of {change} to be {expected}"), LIMIT, || {
-        let change = Cluster::shared().change(change);
-        if change.pointer(field) == Some(&json!(expected)) { Ok(()) } else { Err(change.to_string()) }
-    })
-    .unwrap();
-}
-
 #[test]
 fn an_incident_is_told_from_its_first_token_to_what_is_owed() {
     let cluster = Cluster::shared();
@@ -35,13 +26,13 @@ fn an_incident_is_told_from_its_first_token_to_what_is_owed() {
 
     alice.ok(&["patch", "configmap", "settings", "-p", r#"{"data": {"key": "``` | <b>two</b>"}}"#]);
     let settings = change_of(&alice.json(&["get", "configmap", "settings"]));
-    wait_for(&settings, "/status/phase", "Pending");
+    Cluster::shared().wait_for_field(&settings, ("/status/phase", "Pending"), LIMIT);
     alice.ok(&["scale", "deployment", "api", "--replicas=3"]);
     alice.ok(&["patch", "secret", "keys", "-p", r#"{"stringData": {"a": "canary-891"}}"#]);
     alice.ok(&["delete", "configmap", "old"]);
     let bob = cluster.plugin("bob").namespace("prod-told");
     bob.ok(&["defer", "configmap/settings", "--until", "3d", "--reason", "after | the audit"]);
-    wait_for(&settings, "/status/phase", "Deferred");
+    Cluster::shared().wait_for_field(&settings, ("/status/phase", "Deferred"), LIMIT);
     // What is settled is told as well: the scale is taken back.
     alice.ok(&["scale", "deployment", "api", "--replicas=1"]);
     cluster.plugin("alice").ok(&["close", "INC-890"]);
@@ -145,7 +136,7 @@ fn what_nobody_decided_in_time_is_told_to_everybody() {
     let alice = cluster.kubectl("alice").namespace("prod-forgotten");
     alice.ok(&["patch", "configmap", "settings", "-p", r#"{"data": {"key": "two"}}"#]);
     let change = change_of(&alice.json(&["get", "configmap", "settings"]));
-    wait_for(&change, "/status/phase", "Pending");
+    Cluster::shared().wait_for_field(&change, ("/status/phase", "Pending"), LIMIT);
     let overdue = ["list", "-A", "--incident", "INC-891", "--overdue", "--exit-code"];
     let before = cluster.plugin("bob").run(&overdue);
     assert!(before.status == 0 && before.stdout.is_empty(), "{before}");
@@ -156,7 +147,7 @@ fn what_nobody_decided_in_time_is_told_to_everybody() {
         table.lines().nth(1).unwrap_or_default().to_owned()
     };
     bob.ok(&["defer", "configmap/settings", "--until", "2d", "--reason", "not now"]);
-    wait_for(&change, "/metadata/labels/breakglass.dev~1state", "deferred");
+    Cluster::shared().wait_for_field(&change, ("/metadata/labels/breakglass.dev~1state", "deferred"), LIMIT);
     let date = cluster.change(&change)["status"]["until"].as_str().unwrap().split_once('T').unwrap().0.to_owned();
     let row = day(&bob);
     assert!(row.contains("   deferred   ") && row.ends_with(&date), "{row}");

@@ -15,17 +15,8 @@ fn changed(incident: &str, namespace: &str) -> String {
     let alice = cluster.kubectl("alice").namespace(namespace);
     alice.ok(&["patch", "configmap", "settings", "-p", r#"{"data": {"key": "two"}}"#]);
     let change = change_of(&alice.json(&["get", "configmap", "settings"]));
-    wait_for(&change, "/status/phase", "Pending");
+    Cluster::shared().wait_for_field(&change, ("/status/phase", "Pending"), LIMIT);
     change
-}
-
-#[track_caller]
-fn wait_for(change: &str, field: &str, expected: &str) {
-    wait_until(&format!("{field} of {change} to be {expected}"), LIMIT, || {
-        let change = Cluster::shared().change(change);
-        if change.pointer(field) == Some(&json!(expected)) { Ok(()) } else { Err(change.to_string()) }
-    })
-    .unwrap();
 }
 
 /// What the label of the stamp says.
@@ -68,7 +59,7 @@ fn what_is_deferred_is_listed_with_its_date_and_stamped_so() {
     {
         assert_eq!(status[field], value, "{status}");
     }
-    wait_for(&change, "/metadata/labels/breakglass.dev~1state", "deferred");
+    Cluster::shared().wait_for_field(&change, ("/metadata/labels/breakglass.dev~1state", "deferred"), LIMIT);
     wait_for_stamp("prod-deferred", Some("deferred"));
     let listed = bob.json(&["list", "--incident", "INC-195"]);
     let row = &listed["items"][0];
@@ -85,7 +76,7 @@ fn what_is_deferred_is_listed_with_its_date_and_stamped_so() {
 
     // Another verdict takes its place.
     let other = change_of(&object);
-    wait_for(&other, "/status/phase", "Pending");
+    Cluster::shared().wait_for_field(&other, ("/status/phase", "Pending"), LIMIT);
     let ran = say("carol", &other, &json!({"verdict": "Accepted"}));
     assert_eq!(ran.status, 0, "{ran}");
     assert_eq!(cluster.change(&other)["status"]["by"], "carol@example.com");

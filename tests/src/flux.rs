@@ -7,8 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::binaries;
-use crate::cluster::OVERRIDE;
-use crate::cluster::people;
+use crate::cluster::{Cluster, OVERRIDE, people};
 use crate::git::{BRANCH, Fleet};
 use crate::kubectl::Kubectl;
 use crate::probe;
@@ -103,6 +102,27 @@ impl Flux {
             let status = self.admin.try_ok(&args, "").map_err(|error| format!("{error:#}"))?;
             if status.split(' ').next() == Some(revision.as_str()) { Ok(()) } else { Err(status) }
         })
+    }
+}
+
+impl Cluster {
+    /// Has Flux reconcile prod now, and waits until it did.
+    ///
+    /// # Panics
+    /// When it does not in time: with what it handled last.
+    #[track_caller]
+    pub fn reconcile(&self, limit: Duration) {
+        let kustomization = ["-n", "flux-system", "kustomizations.kustomize.toolkit.fluxcd.io/prod"];
+        // Never the same twice: the clock makes it new.
+        let request = chrono::Utc::now().timestamp_micros().to_string();
+        let annotation = format!("reconcile.fluxcd.io/requestedAt={request}");
+        self.set_scene(&[&["annotate", "--overwrite"], &kustomization[..], &[&annotation]].concat(), "");
+        wait_until("Flux to reconcile", limit, || {
+            let args = [&["get"], &kustomization[..], &["-o", "jsonpath={.status.lastHandledReconcileAt}"]].concat();
+            let handled = self.kubectl("admin").ok(&args);
+            if handled == request { Ok(()) } else { Err(handled) }
+        })
+        .unwrap_or_else(|error| panic!("{error:#}"));
     }
 }
 

@@ -1,10 +1,12 @@
 //! What breakglass left behind, as a test reads it back: stamps on objects, changes in the ledger.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::wait::wait_until;
 
 /// Where the records are.
 const CHANGES: &str = "/apis/breakglass.dev/v1alpha1/breakglasschanges";
@@ -83,6 +85,34 @@ impl Cluster {
     #[must_use]
     pub fn change(&self, name: &str) -> Value {
         self.read(&format!("{CHANGES}/{name}"))
+    }
+
+    /// Waits until a field of a change (a JSON pointer) says this.
+    ///
+    /// # Panics
+    /// When it does not in time: with the change as it was last.
+    #[track_caller]
+    pub fn wait_for_field(&self, change: &str, (field, expected): (&str, &str), limit: Duration) {
+        wait_until(&format!("{field} of {change} to be {expected}"), limit, || {
+            let change = self.change(change);
+            if change.pointer(field) == Some(&json!(expected)) { Ok(()) } else { Err(change.to_string()) }
+        })
+        .unwrap_or_else(|error| panic!("{error:#}"));
+    }
+
+    /// Waits until a change is in a phase, and labelled so, with an outcome where it is settled; gives it.
+    ///
+    /// # Panics
+    /// When it is not in time: with its status as it was last.
+    #[track_caller]
+    pub fn wait_for_phase(&self, change: &str, (phase, outcome): (&str, Option<&str>), limit: Duration) -> Value {
+        wait_until(&format!("{change} to be {phase} {}", outcome.unwrap_or_default()), limit, || {
+            let change = self.change(change);
+            let (status, label) = (&change["status"], &change["metadata"]["labels"]["breakglass.dev/state"]);
+            let told = status["phase"] == phase && status["outcome"].as_str() == outcome;
+            if told && label == &json!(phase.to_lowercase()) { Ok(change) } else { Err(format!("{status} {label}")) }
+        })
+        .unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     /// All changes of an incident.

@@ -292,4 +292,4 @@ fn not_empty(names: Vec<String>, obstacle: impl Fn(Vec<String>) -> Obstacle) -> 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,7 +4,8 @@ use super::*;
 use crate::diff::patch_between;
 use serde_json::json;
 
-fn change(operation: &str, before: Value, after: Value) -> BreakglassChangeSpec {
+/// The record of a write that made `after` of `before`; null stands for no object.
+pub(crate) fn change(operation: &str, before: Value, after: Value) -> BreakglassChangeSpec {
     let option = |value: &Value| (!value.is_null()).then(|| value.clone());
     let patch = patch_between(option(&before).as_ref(), option(&after).as_ref());
     serde_json::from_value(json!({"token": "t", "incident": "INC-1", "user": "alice@example.com",
