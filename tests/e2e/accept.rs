@@ -205,7 +205,14 @@ fn an_image_and_a_scale_become_one_commit_whatever_ends_the_run_before() {
     let decided = |change: &String| verdict_of(&cluster, change)["git"] == expected["git"];
     assert!(changes.iter().all(decided));
 
-    // And the engine applies what the cluster says already.
+    // And the engine applies what the cluster says already: not before its source has the commit, or it would undo the hotfix.
+    wait_until("the source to have the commit", LIMIT, || {
+        let source = ["-n", "flux-system", "get", "gitrepositories.source.toolkit.fluxcd.io", "fleet"];
+        let revision = [&source[..], &["-o", "jsonpath={.status.artifact.revision}"]].concat();
+        let revision = cluster.kubectl("admin").ok(&revision);
+        if revision.ends_with(&last) { Ok(()) } else { Err(revision) }
+    })
+    .unwrap();
     drop(held);
     cluster.flux().wait_applied(&last).unwrap();
     let object = alice.json(&["get", "deployment", "api"]);
