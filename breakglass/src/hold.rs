@@ -1,14 +1,17 @@
-//! Hold: the engine is kept from undoing a change, from the write that makes it until Git says the same, or time is up.
+//! Hold: the engine is kept from undoing a change, from the write that makes it or from when somebody says so, until Git says the
+//! same, or time is up.
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::api::{BreakglassChangeSpec, BreakglassChangeStatus, ChangePhase, DebtRules, Timestamp};
+use crate::api::{BreakglassChangeSpec, BreakglassChangeStatus, ChangePhase, DebtRules, HoldState, Timestamp, Verdict};
+use crate::cover::CLOCK_SKEW;
 use crate::decide::Decision;
 use crate::engine::{HOLD, Owner};
 use crate::mark;
-use crate::verdict::due;
+use crate::verdict::{Asked, due};
 use crate::write::Write;
 
 /// The field manager under which the plugin puts back what was rejected: that is never held, since Git says the same.
@@ -28,6 +31,84 @@ pub fn is_wanted(write: &Write<'_>, decision: &Decision<'_>) -> bool {
 /// Whether these annotations hold their object.
 pub fn is_held(annotations: &BTreeMap<String, String>) -> bool {
     annotations.get(HOLD.0).is_some_and(|value| value == HOLD.1)
+}
+
+/// Whether a change has its object held: as it was let in, or as somebody said since.
+pub fn holds(change: &BreakglassChangeSpec, status: &BreakglassChangeStatus) -> bool {
+    status.hold.as_ref().map_or(change.hold, |hold| hold.state == HoldState::Held)
+}
+
+/// Whether what holds the object of a change is, or was, for the change's sake, and no part of what anybody wrote.
+pub fn is_ours(change: &BreakglassChangeSpec, status: &BreakglassChangeStatus) -> bool {
+    change.hold || status.hold.is_some()
+}
+
+/// Fills in who says something about a hold, and when; nothing where nobody does. It never refuses: the validating call does.
+pub fn fill(
+    old: &BreakglassChangeStatus,
+    new: &BreakglassChangeStatus,
+    user: &str,
+    now: DateTime<Utc>,
+) -> Option<(String, Timestamp)> {
+    let hold = new.hold.as_ref().filter(|_| old.hold != new.hold)?;
+    let before = old.hold.as_ref().and_then(|hold| hold.by.as_ref());
+    // Whoever writes a part of a status leaves the name of the one before them in it.
+    let named = hold.by.as_ref().filter(|by| before != Some(by));
+    Some((named.cloned().unwrap_or_else(|| user.to_owned()), Timestamp::new(now)))
+}
+
+/// Why what somebody says about a hold is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HoldError {
+    /// It has come to its end.
+    #[error("it is settled, and nothing of it is left to be held")]
+    Settled,
+    /// Nobody has seen the write.
+    #[error("the write has not been seen in the cluster yet: try again in a moment")]
+    NotSeen,
+    /// It is to be put back.
+    #[error("it is rejected: it is put back, and not held")]
+    Rejected,
+    /// What somebody said was removed.
+    #[error("a hold ends with status.hold.state Released, and is not taken back")]
+    TakenBack,
+    /// It names somebody else.
+    #[error("{giver} cannot say so as {named}. Leave status.hold.by out")]
+    SomebodyElse {
+        /// Who says so.
+        giver: String,
+        /// Whom it names.
+        named: String,
+    },
+    /// The mutating call did not run.
+    #[error("status.hold.at is not the webhook's time: the call that fills it in did not run. Try again")]
+    NotFilled,
+}
+
+/// Checks what somebody says about a hold, as it is about to be stored. Whether they may is RBAC's to say, as for a verdict.
+///
+/// # Errors
+/// The first thing that must not be.
+pub fn check(asked: Asked<'_>, now: DateTime<Utc>) -> Result<(), HoldError> {
+    let Asked { old, new, user, .. } = asked;
+    if old.hold == new.hold {
+        return Ok(());
+    }
+    match old.phase {
+        Some(ChangePhase::Settled) => return Err(HoldError::Settled),
+        None | Some(ChangePhase::Admitted) => return Err(HoldError::NotSeen),
+        Some(ChangePhase::Pending | ChangePhase::Accepted | ChangePhase::Rejected | ChangePhase::Deferred) => {}
+    }
+    let hold = new.hold.as_ref().ok_or(HoldError::TakenBack)?;
+    if hold.state == HoldState::Held && new.verdict == Some(Verdict::Rejected) {
+        return Err(HoldError::Rejected);
+    }
+    let named = hold.by.clone().unwrap_or_default();
+    if named != user {
+        return Err(HoldError::SomebodyElse { giver: user.to_owned(), named });
+    }
+    let is_now = |at: Timestamp| (now - at.instant()).abs() <= CLOCK_SKEW;
+    if hold.at.is_some_and(is_now) { Ok(()) } else { Err(HoldError::NotFilled) }
 }
 
 /// An object, or a part of one, without what holds it.
@@ -65,20 +146,88 @@ mod tests {
         assert_eq!(without_hold(bare.clone()), bare);
     }
 
+    fn change(hold: bool) -> BreakglassChangeSpec {
+        serde_json::from_value(json!({"token": "t", "incident": "INC-1", "user": "alice@example.com",
+            "time": "2026-11-20T12:00:00Z", "environment": "prod", "operation": "Update", "patch": [], "hold": hold,
+            "target": {"apiVersion": "v1", "kind": "ConfigMap", "resource": "configmaps", "name": "a"},
+            "decideBy": "2026-11-21T12:00:00Z"}))
+        .unwrap()
+    }
+
     #[test]
     fn a_hold_ends_when_something_is_due_and_waits_longer_for_a_merge() {
-        let change: BreakglassChangeSpec = serde_json::from_value(json!({"token": "t", "incident": "INC-1",
-            "user": "alice@example.com", "time": "2026-11-20T12:00:00Z", "environment": "prod", "operation": "Update",
-            "target": {"apiVersion": "v1", "kind": "ConfigMap", "resource": "configmaps", "name": "a"}, "patch": [],
-            "decideBy": "2026-11-21T12:00:00Z"}))
-        .unwrap();
         for (status, expected) in [
             (json!({"phase": "Pending"}), "2026-11-21T12:00:00Z"),
             (json!({"phase": "Deferred", "until": "2026-11-25T12:00:00Z"}), "2026-11-25T12:00:00Z"),
             (json!({"phase": "Accepted"}), "2026-12-04T12:00:00Z"),
         ] {
             let status = serde_json::from_value(status).unwrap();
-            assert_eq!(end(&change, &status, &DebtRules::default()).to_string(), expected);
+            assert_eq!(end(&change(true), &status, &DebtRules::default()).to_string(), expected);
         }
+    }
+
+    #[test]
+    fn what_somebody_says_since_counts_and_not_how_it_was_let_in() {
+        for (let_in, said, held, ours) in [
+            (false, json!({}), false, false),
+            (true, json!({}), true, true),
+            (false, json!({"hold": {"state": "Held"}}), true, true),
+            (true, json!({"hold": {"state": "Released"}}), false, true),
+        ] {
+            let status: BreakglassChangeStatus = serde_json::from_value(said).unwrap();
+            assert_eq!(
+                (holds(&change(let_in), &status), is_ours(&change(let_in), &status)),
+                (held, ours),
+                "{status:?}"
+            );
+        }
+    }
+
+    /// What bob is told, after the webhook has filled in what it knows, of what he merges into a status.
+    #[track_caller]
+    fn check_of(old: Value, patch: Value, expected: Result<(), HoldError>) {
+        let now = "2026-11-20T13:00:00Z".parse().unwrap();
+        let mut merged = old.clone();
+        json_patch::merge(&mut merged, &patch);
+        let old: BreakglassChangeStatus = serde_json::from_value(old).unwrap();
+        let mut new: BreakglassChangeStatus = serde_json::from_value(merged).unwrap();
+        if let (Some((by, at)), Some(hold)) = (fill(&old, &new, "bob@example.com", now), new.hold.as_mut()) {
+            (hold.by, hold.at) = (Some(by), Some(at));
+        }
+        let asked = Asked { change: &change(false), old: &old, new: &new, user: "bob@example.com" };
+        assert_eq!(check(asked, now), expected, "{patch}");
+    }
+
+    #[test]
+    fn a_hold_is_its_givers() {
+        let held = || json!({"hold": {"state": "Held"}});
+        let by =
+            |by: &str| json!({"phase": "Pending", "hold": {"state": "Held", "by": by, "at": "2026-11-20T12:30:00Z"}});
+        for phase in ["Pending", "Accepted", "Deferred"] {
+            check_of(json!({"phase": phase}), held(), Ok(()));
+        }
+        check_of(by("alice@example.com"), json!({"hold": {"state": "Released"}}), Ok(()));
+        // What the client says of the time is not what is stored.
+        check_of(json!({"phase": "Pending"}), json!({"hold": {"state": "Held", "at": "2020-01-01T00:00:00Z"}}), Ok(()));
+        check_of(by("alice@example.com"), json!({"note": "more"}), Ok(()));
+        check_of(json!({"phase": "Admitted"}), held(), Err(HoldError::NotSeen));
+        check_of(json!({"phase": "Settled"}), held(), Err(HoldError::Settled));
+        check_of(json!({"phase": "Rejected", "verdict": "Rejected"}), held(), Err(HoldError::Rejected));
+        check_of(by("alice@example.com"), json!({"hold": null}), Err(HoldError::TakenBack));
+        let (giver, named) = ("bob@example.com".to_owned(), "carol@example.com".to_owned());
+        let as_carol = json!({"hold": {"state": "Released", "by": "carol@example.com"}});
+        check_of(by("alice@example.com"), as_carol, Err(HoldError::SomebodyElse { giver, named }));
+    }
+
+    #[test]
+    fn a_hold_that_nobody_filled_in_is_not_taken() {
+        let (old, new) = (
+            json!({"phase": "Pending"}),
+            json!({"phase": "Pending",
+            "hold": {"state": "Held", "by": "bob@example.com", "at": "2026-11-20T11:00:00Z"}}),
+        );
+        let (old, new) = (serde_json::from_value(old).unwrap(), serde_json::from_value(new).unwrap());
+        let asked = Asked { change: &change(false), old: &old, new: &new, user: "bob@example.com" };
+        assert_eq!(check(asked, "2026-11-20T13:00:00Z".parse().unwrap()), Err(HoldError::NotFilled));
     }
 }

@@ -26,6 +26,8 @@ pub struct Seen<'s> {
     pub later: Later,
     /// Whether the engine still means to apply the object.
     pub in_inventory: bool,
+    /// Whether the engine has applied the very commit that is proven to say what was accepted.
+    pub commit_applied: bool,
 }
 
 /// What changes that are not settled did to an object after a change.
@@ -139,7 +141,9 @@ fn of_update(change: &BreakglassChangeSpec, seen: &Seen<'_>) -> Option<Outcome> 
         }
         ([], [_, ..], []) => {
             let mut present = there.iter().filter(is_there).peekable();
-            (present.peek().is_some() && present.all(applied)).then_some(Outcome::InGit)
+            // A field that is away is nobody's: of that it is away in Git as well, the commit is the proof.
+            let in_git = if present.peek().is_some() { present.all(applied) } else { seen.commit_applied };
+            in_git.then_some(Outcome::InGit)
         }
         (_, [], [_, ..]) => other.iter().all(applied).then_some(Outcome::Superseded),
         (_, [_, ..], _) => None,
@@ -166,7 +170,14 @@ mod tests {
     ) {
         let applies = |pointer: &str| applied.contains(&pointer);
         let now = now.as_ref().map(|(uid, now)| (*uid, now));
-        let seen = Seen { now, applied: &applies, rejected: &[], later: Later::Nothing, in_inventory: true };
+        let seen = Seen {
+            now,
+            applied: &applies,
+            rejected: &[],
+            later: Later::Nothing,
+            in_inventory: true,
+            commit_applied: false,
+        };
         assert_eq!(outcome(change, verdict, &seen), expected, "{verdict:?} {now:?} {applied:?}");
     }
 
@@ -196,7 +207,14 @@ mod tests {
     #[test]
     fn an_update_of_what_a_pending_delete_took_away_is_owed() {
         let update = change("Update", object(1, "a"), object(3, "b"));
-        let seen = Seen { now: None, applied: &|_| false, rejected: &[], later: Later::TookAway, in_inventory: false };
+        let seen = Seen {
+            now: None,
+            applied: &|_| false,
+            rejected: &[],
+            later: Later::TookAway,
+            in_inventory: false,
+            commit_applied: false,
+        };
         assert_eq!(outcome(&update, None, &seen), None);
     }
 
@@ -212,6 +230,7 @@ mod tests {
                 rejected: &[],
                 later: Later::Wrote,
                 in_inventory: false,
+                commit_applied: false,
             };
             assert_eq!(outcome(&update, None, &seen), expected);
         }
@@ -222,6 +241,7 @@ mod tests {
             rejected: &[],
             later: Later::Wrote,
             in_inventory: false,
+            commit_applied: false,
         };
         assert_eq!(outcome(&delete, None, &seen), None);
     }
@@ -234,6 +254,16 @@ mod tests {
         // That it is away is no proof that Git says so.
         let removed = change("Update", json!({"spec": {"paused": true}}), json!({"spec": {}}));
         check(&removed, Some(Verdict::Accepted), (Some(("u", json!({"spec": {}}))), &[""]), None);
+        let now = json!({"spec": {}});
+        let seen = Seen {
+            now: Some(("u", &now)),
+            applied: &|_| false,
+            rejected: &[],
+            later: Later::Nothing,
+            in_inventory: true,
+            commit_applied: true,
+        };
+        assert_eq!(outcome(&removed, Some(Verdict::Accepted), &seen), Some(Outcome::InGit));
     }
 
     #[test]
@@ -272,7 +302,14 @@ mod tests {
         // An engine that still means to apply it will make it again.
         delete.engine_owner = Some("Kustomization flux-system/prod".to_owned());
         check(&delete, accepted, (None, &[]), None);
-        let seen = Seen { now: None, applied: &|_| false, rejected: &[], later: Later::TookAway, in_inventory: false };
+        let seen = Seen {
+            now: None,
+            applied: &|_| false,
+            rejected: &[],
+            later: Later::TookAway,
+            in_inventory: false,
+            commit_applied: false,
+        };
         assert_eq!(outcome(&delete, accepted, &seen), Some(Outcome::InGit));
     }
 

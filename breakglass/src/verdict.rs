@@ -44,9 +44,10 @@ pub fn fill(
     Some(Filled { phase: phase(verdict), by, at: Timestamp::new(now) })
 }
 
-/// The part of a status that is a person's.
+/// The part of a status that is decided. Where in Git it stands is found: whoever finds it elsewhere, after a merge with a commit
+/// of its own, say, does not decide anew.
 fn said(status: &BreakglassChangeStatus) -> impl PartialEq + use<> {
-    (status.verdict, status.note.clone(), status.until, status.git.clone())
+    (status.verdict, status.note.clone(), status.until)
 }
 
 /// Why a verdict is not taken.
@@ -140,6 +141,12 @@ pub fn check(asked: Asked<'_>, debt: &DebtRules, now: DateTime<Utc>) -> Result<(
     if (new.outcome, new.settled_at) != (old.outcome, old.settled_at) {
         return Err(VerdictError::NotYours);
     }
+    if new.git.is_some() && verdict != Verdict::Accepted {
+        return Err(VerdictError::GitOfNothing);
+    }
+    if said(old) == said(new) && (new.phase, &new.by, new.at) == (old.phase, &old.by, old.at) {
+        return Ok(());
+    }
     let named = new.by.clone().unwrap_or_default();
     if named != user {
         return Err(VerdictError::SomebodyElse { giver: user.to_owned(), named });
@@ -150,9 +157,6 @@ pub fn check(asked: Asked<'_>, debt: &DebtRules, now: DateTime<Utc>) -> Result<(
     let is_now = |at: Timestamp| (now - at.instant()).abs() <= CLOCK_SKEW;
     if new.phase != Some(phase(verdict)) || said(old) == said(new) || !new.at.is_some_and(is_now) {
         return Err(VerdictError::NotFilled);
-    }
-    if new.git.is_some() && verdict != Verdict::Accepted {
-        return Err(VerdictError::GitOfNothing);
     }
     match verdict {
         Verdict::Accepted | Verdict::Rejected if new.until.is_some() => Err(VerdictError::DateOfNothing),
@@ -267,6 +271,23 @@ mod tests {
         check_of(old("Accepted"), json!({"by": "carol@example.com"}), Err("did not run"));
         check_of(old("Accepted"), json!({"by": "dora@example.com"}), Err("cannot decide as dora@example.com"));
         check_of(old("Accepted"), json!({"note": "it is in the chart as well"}), Ok(()));
+    }
+
+    #[test]
+    fn where_in_git_it_stands_is_found_and_not_decided() {
+        let old = |verdict: &str| {
+            json!({"phase": verdict, "verdict": verdict, "by": "bob@example.com", "at": "2026-11-20T12:30:00Z",
+                "git": {"commit": "abc"}})
+        };
+        let merged = json!({"verdict": "Accepted", "git": {"commit": "def"}});
+        check_of(old("Accepted"), merged.clone(), Ok(()));
+        let read = |value: Value| serde_json::from_value::<BreakglassChangeStatus>(value).unwrap();
+        let mut new = old("Accepted");
+        json_patch::merge(&mut new, &merged);
+        assert_eq!(fill(&read(old("Accepted")), &read(new), "carol@example.com", at(NOW)), None);
+        check_of(old("Deferred"), json!({"git": {"commit": "def"}}), Err("only what is accepted"));
+        let as_dora = json!({"git": {"commit": "def"}, "by": "dora@example.com"});
+        check_of(old("Accepted"), as_dora, Err("cannot decide as dora@example.com"));
     }
 
     #[test]

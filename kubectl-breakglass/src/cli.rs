@@ -7,8 +7,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::commands::{
-    accept, blame, close, completion, defer, diff, doctor, install, list, open, orphans, policy, reject, report, run,
-    scan, show, status, trace, uninstall, version,
+    accept, blame, close, completion, defer, diff, doctor, hold, install, list, open, orphans, policy, reject, release,
+    report, run, scan, settle, show, status, trace, uninstall, version,
 };
 use crate::print::Printer;
 
@@ -188,6 +188,9 @@ pub enum Command {
     Accept(accept::AcceptArgs),
     Reject(reject::RejectArgs),
     Defer(defer::DeferArgs),
+    Settle(settle::SettleArgs),
+    Hold(hold::HoldArgs),
+    Release(release::ReleaseArgs),
     Report(report::ReportArgs),
     Close(close::CloseArgs),
     Policy(policy::PolicyArgs),

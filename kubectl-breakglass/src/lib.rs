@@ -32,6 +32,8 @@ pub mod since;
 pub mod pick;
 // What is decided about them.
 pub mod verdicts;
+// Until the webhook has seen how they ended.
+pub mod settled;
 // An object as it is now.
 pub mod live;
 // Where it comes from.
@@ -56,6 +58,8 @@ pub mod want;
 pub mod checkout;
 // Where Git says what an object is: edited, and proven.
 pub mod source;
+// Whether Git says so, at the commit that the engine applies.
+pub mod in_git;
 // What is wrong with a policy that nobody has put in force yet.
 pub mod lint;
 // From a word for a kind to the kind.
@@ -235,6 +239,9 @@ async fn dispatch(cli: Cli, printer: &mut Printer, input: print::Input) -> Resul
         Command::Scan(args) => commands::scan::scan(ctx, &args).await,
         Command::Accept(args) => commands::accept::accept(ctx, &args).await,
         Command::Defer(args) => commands::defer::defer(ctx, &args).await,
+        Command::Settle(args) => commands::settle::settle(ctx, &args).await,
+        Command::Hold(args) => commands::hold::hold(ctx, &args).await,
+        Command::Release(args) => commands::release::release(ctx, &args).await,
         Command::Report(args) => commands::report::report(ctx, &args).await,
         Command::Close(args) => commands::close::close(ctx, &args).await,
         Command::Policy(args) => commands::policy::policy(ctx, &args, subject).await,

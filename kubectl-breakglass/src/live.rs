@@ -1,7 +1,7 @@
 //! An object as it is now, in the form in which a record keeps it.
 
-use breakglass::api::{BreakglassChangeSpec, Operation, Target};
-use breakglass::hold::without_hold;
+use breakglass::api::{BreakglassChange, BreakglassChangeSpec, Operation, Target};
+use breakglass::hold::{is_ours, without_hold};
 use breakglass::record::{without_noise, without_notes};
 use kube::api::{Api, DynamicObject};
 use serde_json::Value;
@@ -44,12 +44,15 @@ impl Now {
 ///
 /// # Errors
 /// When it may not be read, or the cluster does not answer.
-pub async fn now(cluster: &Connection, change: &BreakglassChangeSpec) -> Result<Now> {
-    let found = written(cluster, change).await?;
-    let status = change.subresource.as_deref() == Some("status");
-    let found = told(cluster, &change.target, found.map(|found| (found, status))).await?;
+pub async fn now(cluster: &Connection, change: &BreakglassChange) -> Result<Now> {
+    let spec = &change.spec;
+    let found = written(cluster, spec).await?;
+    let status = spec.subresource.as_deref() == Some("status");
+    let found = told(cluster, &spec.target, found.map(|found| (found, status))).await?;
     Ok(match found {
-        Now::There(object) if change.hold => Now::There(without_hold(object)),
+        Now::There(object) if is_ours(spec, &change.status.clone().unwrap_or_default()) => {
+            Now::There(without_hold(object))
+        }
         other => other,
     })
 }

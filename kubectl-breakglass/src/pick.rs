@@ -79,6 +79,19 @@ pub async fn select(ctx: &Ctx<'_>, selection: &Selection) -> Result<Vec<Record>>
         .hint(format!("kubectl breakglass show {}", settled.name)))
 }
 
+/// Every record that is not settled, in the namespaces that are asked for, the oldest first.
+///
+/// # Errors
+/// When one of them cannot be read, or the cluster does not answer.
+pub async fn every(ctx: &Ctx<'_>) -> Result<Vec<Record>> {
+    let namespaces = if ctx.flags.all_namespaces { Vec::new() } else { ctx.flags.namespaces.clone() };
+    let which = Which { namespaces, ..Which::default() };
+    let mut records = readable(ledger::read(&ctx.cluster, &which, Keep::Whole).await?)?;
+    records.retain(|record| is_owed(&record.change));
+    oldest_first(&mut records);
+    Ok(records)
+}
+
 async fn of_incident(ctx: &Ctx<'_>, incident: &str) -> Result<Vec<Record>> {
     let which =
         Which { incident: Some(incident.to_owned()), namespaces: ctx.flags.namespaces.clone(), ..Which::default() };
@@ -100,8 +113,9 @@ fn readable(ledger: Ledger) -> Result<Vec<Record>> {
     }
 }
 
-/// Times are whole seconds: of two in one second the one that found the other's stamp came later.
-fn oldest_first(records: &mut Vec<Record>) {
+/// Puts records into the order of their writes. Times are whole seconds: of two in one second the one that found the other's stamp
+/// came later.
+pub fn oldest_first(records: &mut Vec<Record>) {
     records.sort_by(|a, b| (a.change.spec.time, &a.name).cmp(&(b.change.spec.time, &b.name)));
     let mut left: VecDeque<Record> = std::mem::take(records).into();
     while let Some(first) = left.front() {
@@ -112,6 +126,22 @@ fn oldest_first(records: &mut Vec<Record>) {
         let next = left.iter().take(of_it).position(|record| !follows(record)).unwrap_or(0);
         records.extend(left.remove(next));
     }
+}
+
+/// Records by object, each with its own in the order that they came in. What was deleted and made anew is the same object to Git.
+pub fn by_object(records: Vec<Record>) -> Vec<Vec<Record>> {
+    let key = |record: &Record| {
+        let target = &record.change.spec.target;
+        (target.group().to_owned(), target.kind.clone(), target.namespace.clone(), target.name.clone())
+    };
+    let mut objects: Vec<Vec<Record>> = Vec::new();
+    for record in records {
+        match objects.iter_mut().find(|same| same.first().is_some_and(|first| key(first) == key(&record))) {
+            Some(same) => same.push(record),
+            None => objects.push(vec![record]),
+        }
+    }
+    objects
 }
 
 /// The records that are named, the oldest first; never none.

@@ -70,7 +70,10 @@ fn wrong_usage_exits_2_and_says_what_would_be_right() {
     check("accept", 2, "CHANGE|KIND/NAME");
     check("accept --incident INC-1 --no-commit", 2, "--note");
     check("accept --incident INC-1 --no-commit --note n --push", 2, "cannot be used with");
-    check("settle", 2, "unrecognized subcommand");
+    check("settle --watch --dry-run", 2, "cannot be used with");
+    check("hold", 2, "CHANGE|KIND/NAME");
+    check("release", 2, "CHANGE|KIND/NAME");
+    check("decide", 2, "unrecognized subcommand");
     check("", 2, "Usage: kubectl breakglass");
 }
 
@@ -102,7 +105,12 @@ fn no_line_of_help_is_wider_than_a_terminal() {
         "blame",
         "orphans",
         "scan",
+        "accept",
+        "reject",
         "defer",
+        "settle",
+        "hold",
+        "release",
         "report",
         "close",
         "policy show",

@@ -131,6 +131,8 @@ mod reject;
 mod settle;
 // And stays until then, where a token holds.
 mod hold;
+// Or where somebody wants it; and what a merge made of it is found in Git.
+mod settling;
 // What is told of it afterwards, and of what nobody decided.
 mod telling;
 // The value of a Secret shows nowhere but in the Secret.

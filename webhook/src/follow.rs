@@ -184,7 +184,7 @@ impl Follower {
             match sight {
                 Sight::Scaled(scaled) => {
                     *seen = true;
-                    if parent::stamp(client, scaled, Some(change)).await? {
+                    if parent::stamp(client, *scaled, Some(change)).await? {
                         return Ok(Fate::Landed);
                     }
                 }

@@ -6,6 +6,7 @@ use breakglass::api::{
     BreakglassChangeSpec, BreakglassChangeStatus, BreakglassPolicySpec, BreakglassTokenSpec, BreakglassTokenStatus,
     GROUP, Timestamp, TokenPhase,
 };
+use breakglass::hold;
 use breakglass::opening::{self, Asked};
 use breakglass::rules::Rules;
 use breakglass::verdict;
@@ -50,14 +51,19 @@ fn decided(admission: &Admission, write: &Write<'_>) -> Vec<Patch> {
     let status = |object: &Option<Object<'_>>| object.as_ref().and_then(status::<BreakglassChangeStatus>);
     // What cannot be read is refused by the schema.
     let Some((old, new)) = status(&write.before).zip(status(&write.after)) else { return Vec::new() };
-    match verdict::fill(&old, &new, &write.requester.user, (admission.clock)()) {
-        None => Vec::new(),
-        Some(filled) => vec![
+    let (user, now) = (&write.requester.user, (admission.clock)());
+    let mut steps = Vec::new();
+    if let Some(filled) = verdict::fill(&old, &new, user, now) {
+        steps.extend([
             OwnStep::set("/status/phase", filled.phase.as_str()),
             OwnStep::set("/status/by", filled.by),
             OwnStep::set("/status/at", filled.at),
-        ],
+        ]);
     }
+    if let Some((by, at)) = hold::fill(&old, &new, user, now) {
+        steps.extend([OwnStep::set("/status/hold/by", by), OwnStep::set("/status/hold/at", at)]);
+    }
+    steps
 }
 
 fn opened(admission: &Admission, write: &Write<'_>, rules: &Rules) -> Vec<Patch> {
@@ -101,7 +107,7 @@ pub async fn check(admission: &Admission, write: &Write<'_>) -> Result<Outcome, 
     Ok(outcome(writer, answer))
 }
 
-/// A person decides about a change, and writes nothing else of it.
+/// A person decides about a change, or has its engine kept from it, and writes nothing else of it.
 fn check_change(write: &Write<'_>, rules: &Rules, now: DateTime<Utc>) -> Answer {
     let (Verb::Update, Some("status"), Some(before), Some(after)) =
         (write.verb, write.resource.subresource.as_deref(), &write.before, &write.after)
@@ -116,7 +122,12 @@ fn check_change(write: &Write<'_>, rules: &Rules, now: DateTime<Utc>) -> Answer 
         return Answer::refuse("this change cannot be read");
     };
     let environment = rules.environment_of_record(&change.environment);
-    let asked = verdict::Asked { change: &change, old: &old, new: &new, user: &write.requester.user };
+    let user = &write.requester.user;
+    if let Err(error) = hold::check(verdict::Asked { change: &change, old: &old, new: &new, user }, now) {
+        return Answer::refuse(format!("no hold of {}: {error}", write.object_name()));
+    }
+    let new = BreakglassChangeStatus { hold: old.hold.clone(), ..new };
+    let asked = verdict::Asked { change: &change, old: &old, new: &new, user };
     match verdict::check(asked, &environment.debt, now) {
         Ok(()) => Answer::allow(),
         Err(error) => Answer::refuse(format!("no verdict on {}: {error}", write.object_name())),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use breakglass::api::{BreakglassChange, Target, Timestamp};
-use breakglass::engine::HOLD;
+use breakglass::engine::{HOLD, Owner};
 use breakglass::record::{self, FOLLOWS};
 use breakglass::stamp::{self, Keys, Stamp};
 use breakglass::write::Write;
@@ -61,7 +61,7 @@ pub fn stamp_later(client: Client, parent: Parent) {
             tokio::time::sleep(Duration::from_millis(pause)).await;
             let stamped = async {
                 match scaled(&client, &parent).await? {
-                    Sight::Scaled(scaled) => stamp(&client, scaled, None).await,
+                    Sight::Scaled(scaled) => stamp(&client, *scaled, None).await,
                     Sight::Moving | Sight::Otherwise => Ok(false),
                 }
             };
@@ -78,7 +78,7 @@ pub fn stamp_later(client: Client, parent: Parent) {
 #[derive(Debug)]
 pub enum Sight<'p> {
     /// The parent is scaled so.
-    Scaled(Scaled<'p>),
+    Scaled(Box<Scaled<'p>>),
     /// It is, and somebody writes to it at this moment.
     Moving,
     /// It is not scaled so.
@@ -89,7 +89,6 @@ pub enum Sight<'p> {
 #[derive(Debug)]
 pub struct Scaled<'p> {
     parent: &'p Parent,
-    version: String,
     found: target::Object,
 }
 
@@ -110,9 +109,8 @@ pub async fn scaled<'p>(client: &Client, parent: &'p Parent) -> Result<Sight<'p>
         return Ok(Sight::Otherwise);
     }
     let found = target::look(client, &parent.target, false).await?;
-    let found = found.filter(|found| Some(&found.version) == version.as_ref());
-    Ok(match found.zip(version) {
-        Some((found, version)) => Sight::Scaled(Scaled { parent, version, found }),
+    Ok(match found.filter(|found| Some(&found.version) == version.as_ref()) {
+        Some(found) => Sight::Scaled(Box::new(Scaled { parent, found })),
         None => Sight::Moving,
     })
 }
@@ -122,7 +120,7 @@ pub async fn scaled<'p>(client: &Client, parent: &'p Parent) -> Result<Sight<'p>
 /// # Errors
 /// Where the API server refuses the stamp.
 pub async fn stamp(client: &Client, scaled: Scaled<'_>, change: Option<&BreakglassChange>) -> Result<bool> {
-    let Scaled { parent, version, found } = scaled;
+    let Scaled { parent, found } = scaled;
     let present = Keys::of(&found.annotations, &Default::default());
     if Stamp::time_in(&present).is_some_and(|time| time.instant() > parent.time.instant()) {
         // Somebody has written since: theirs is the stamp that holds.
@@ -140,10 +138,11 @@ pub async fn stamp(client: &Client, scaled: Scaled<'_>, change: Option<&Breakgla
     };
     let mut annotations: serde_json::Map<String, Value> =
         stamp::ANNOTATIONS.iter().map(|&key| (key.to_owned(), value(key))).collect();
-    if change.is_some_and(|change| change.spec.hold) && found.can_be_held {
+    let can_be_held = found.owner.as_ref().is_some_and(Owner::can_be_held);
+    if change.is_some_and(|change| change.spec.hold) && can_be_held {
         annotations.insert(HOLD.0.to_owned(), json!(HOLD.1));
     }
     let metadata = json!({"annotations": annotations, "labels": parent.keys.labels});
-    let patched = target::patch(client, &parent.target, &version, metadata).await;
+    let patched = target::patch(client, &parent.target, &found.version, metadata).await;
     Ok(patched.context("stamping the parent of a scale")? == Patched::Done)
 }

@@ -23,8 +23,8 @@ pub struct Object {
     pub leaving: bool,
     /// Its annotations.
     pub annotations: std::collections::BTreeMap<String, String>,
-    /// Whether its marks name an engine that can be kept from it.
-    pub can_be_held: bool,
+    /// Which object of an engine its marks name.
+    pub owner: Option<Owner>,
     /// What the label of its stamp says.
     pub state: Option<String>,
     /// Who scaled it last, as managedFields says.
@@ -100,7 +100,7 @@ pub async fn look(client: &Client, target: &Target, body: bool) -> Result<Option
         version: object.resource_version().unwrap_or_default(),
         leaving: object.metadata.deletion_timestamp.is_some(),
         annotations: object.annotations().clone(),
-        can_be_held: Owner::of(object.labels(), object.annotations()).is_some_and(|owner| owner.can_be_held()),
+        owner: Owner::of(object.labels(), object.annotations()),
         state: object.labels().get(stamp::STATE).cloned(),
         scaler: scaler(object.managed_fields()),
         body: if body { serde_json::to_value(&object).ok() } else { None },

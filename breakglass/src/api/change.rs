@@ -260,6 +260,9 @@ pub struct BreakglassChangeStatus {
     /// Where in Git an accepted change was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<GitPlace>,
+    /// Whether the engine is kept from the object, where somebody said so after the write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
     /// How a settled change ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -327,6 +330,30 @@ pub enum Outcome {
     Gone,
     /// A later check refused the write.
     NeverLanded,
+}
+
+/// What a person says about the engine and the object of a change; the webhook fills in by and at.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Hold {
+    /// Held, or Released.
+    pub state: HoldState,
+    /// Who said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub by: Option<String>,
+    /// When they said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+}
+
+/// Whether an engine is to be kept from an object.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum HoldState {
+    /// It is, until the change is over, Git says it, or something is due.
+    Held,
+    /// It is not: the engine applies what Git says, and undoes what Git does not say.
+    Released,
 }
 
 /// Where in Git a change was written.

@@ -13,8 +13,8 @@ mod time;
 mod tests;
 
 pub use change::{
-    BreakglassChange, BreakglassChangeSpec, BreakglassChangeStatus, ChangePhase, GitPlace, Operation, Outcome,
-    PatchStep, Target, Verdict,
+    BreakglassChange, BreakglassChangeSpec, BreakglassChangeStatus, ChangePhase, GitPlace, Hold, HoldState, Operation,
+    Outcome, PatchStep, Target, Verdict,
 };
 pub use policy::{
     Approval, ApprovalMode, Approvers, BreakglassPolicy, BreakglassPolicySpec, DebtRules, DecidedBy, EngineObjects,

@@ -89,6 +89,41 @@ impl Checkout {
         Worktree::add(&self.git, (&self.remote, branches.written), start).await
     }
 
+    /// Makes a directory of our own with the files of one commit of the branch that the engine follows, which is fetched where this
+    /// clone does not have it.
+    ///
+    /// # Errors
+    /// When it cannot be fetched.
+    pub async fn at(&self, followed: &str, commit: &str) -> Result<Worktree> {
+        self.check_name(followed).await?;
+        if commit.is_empty() || !commit.chars().all(|letter| letter.is_ascii_hexdigit()) {
+            return Err(CommandError::failed(format!("{commit:?} is no name that a commit can have")));
+        }
+        worktree::clear_stale(&self.git).await?;
+        self.have(followed, commit).await?;
+        let start = Start { tip: commit.to_owned(), followed: commit.to_owned(), local: None };
+        Worktree::add(&self.git, (&self.remote, followed), start).await
+    }
+
+    /// Fetches the branch, where the commit is not here; and the commit by itself, where a shallow clone has not got it by that.
+    async fn have(&self, followed: &str, commit: &str) -> Result<()> {
+        if self.commit_of(commit).await?.is_some() {
+            return Ok(());
+        }
+        let branch = format!("+{}:refs/remotes/{}/{followed}", head(followed), self.remote);
+        let mut last = Ok(());
+        for wanted in [branch.as_str(), commit] {
+            let args = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", &self.remote, wanted];
+            last = self.git.call(&args).await.map(drop);
+            if self.commit_of(commit).await?.is_some() {
+                return Ok(());
+            }
+        }
+        last?;
+        let message = format!("{} does not have {commit}, which the engine applies", self.top.display());
+        Err(CommandError::failed(message).hint(format!("git -C {} fetch --unshallow", self.top.display())))
+    }
+
     /// A name comes from the cluster or the command line: it must not be an option, nor anything but a branch.
     async fn check_name(&self, branch: &str) -> Result<()> {
         let said = self.git.try_run(&["check-ref-format", &head(branch)]).await?;

@@ -95,7 +95,7 @@ async fn one(ctx: &mut Ctx<'_>, record: &Record) -> Result<Exit> {
 
 /// The object as it is now, in the form of the record.
 async fn live(ctx: &mut Ctx<'_>, record: &Record) -> Result<Now> {
-    let found = now(&ctx.cluster, &record.change.spec).await?;
+    let found = now(&ctx.cluster, &record.change).await?;
     if matches!(found, Now::Another(_)) {
         ctx.printer.say(&format!("note: {} was deleted and made anew since", record.change.spec.target.place()));
     }

@@ -26,6 +26,12 @@ pub mod orphans;
 pub mod scan;
 // Put a verdict off.
 pub mod defer;
+// It is in Git: prove it, and close.
+pub mod settle;
+// Keep the engine from it.
+pub mod hold;
+// Give it back.
+pub mod release;
 // What is to be told afterwards.
 pub mod report;
 // End a token early, say what is still owed.

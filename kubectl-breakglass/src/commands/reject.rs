@@ -1,7 +1,7 @@
 //! `reject`: a change is put back, and that is proven.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use breakglass::api::{Span, Verdict};
 use breakglass::record::{without_noise, without_stamp};
@@ -13,11 +13,12 @@ use crate::Exit;
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::in_force::policy_in_force;
-use crate::ledger::{self, Keep, Record};
+use crate::ledger::Record;
 use crate::pass::{Cause, Pass};
 use crate::pick::{Selection, select};
 use crate::print::diff::unified;
 use crate::restore::{Restoration, check, plan, write};
+use crate::settled::wait_settled;
 use crate::tokens::Really;
 use crate::verdicts::{OnRefusal, give};
 
@@ -26,9 +27,6 @@ const TOKEN_FOR: Span = Span::minutes(5);
 
 /// How long the webhook's leader is waited for to see that it is put back. It sees it later as well.
 const SETTLED_WITHIN: Duration = Duration::from_secs(20);
-
-/// How often it is asked meanwhile.
-const ASK_EVERY: Duration = Duration::from_millis(300);
 
 /// Put back what was there before a change
 ///
@@ -198,26 +196,9 @@ fn again(restoration: &Restoration) -> String {
 
 /// Waits until the webhook has seen it, and says so.
 async fn settled(ctx: &mut Ctx<'_>, restorations: &[Restoration]) -> Result<()> {
-    let begun = Instant::now();
-    let mut left: Vec<String> =
-        restorations.iter().flat_map(|restoration| &restoration.records).map(|record| record.name.clone()).collect();
-    while begun.elapsed() < SETTLED_WITHIN {
-        let mut still = Vec::new();
-        for name in left {
-            let found = ledger::named(&ctx.cluster, &name, Keep::Lines).await?;
-            let status = found.and_then(|record| record.change.status);
-            match status.and_then(|status| status.outcome) {
-                Some(outcome) => ctx.printer.say(&format!("settled: {name} ({outcome:?})")),
-                None => still.push(name),
-            }
-        }
-        left = still;
-        if left.is_empty() {
-            return Ok(());
-        }
-        tokio::time::sleep(ASK_EVERY).await;
-    }
-    for name in left {
+    let records = restorations.iter().flat_map(|restoration| &restoration.records);
+    let names = records.map(|record| record.name.clone()).collect();
+    for name in wait_settled(ctx, names, SETTLED_WITHIN).await? {
         ctx.printer.say(&format!(
             "note: the webhook has not seen yet that {name} is put back; see: kubectl breakglass show {name}"
         ));

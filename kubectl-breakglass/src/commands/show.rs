@@ -1,6 +1,6 @@
 //! `show`: one change in full.
 
-use breakglass::api::{BreakglassChangeStatus, PatchStep};
+use breakglass::api::{BreakglassChangeStatus, HoldState, PatchStep};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::{Value, json};
@@ -94,6 +94,7 @@ fn describe(record: &Record, now: DateTime<Utc>) -> Vec<String> {
     }
     fields.push(("State", state(record, &status, now)));
     fields.extend(verdict(&status));
+    fields.extend(hold(record, &status));
     if !spec.undoes.is_empty() {
         fields.push(("Undoes", spec.undoes.join(", ")));
     }
@@ -146,6 +147,20 @@ fn verdict(status: &BreakglassChangeStatus) -> Vec<(&'static str, String)> {
         fields.push(("Git", parts.into_iter().flatten().cloned().collect::<Vec<_>>().join(" ")));
     }
     fields
+}
+
+/// Whether its engine is kept from its object, and by whom.
+fn hold(record: &Record, status: &BreakglassChangeStatus) -> Option<(&'static str, String)> {
+    let Some(said) = &status.hold else {
+        return record.change.spec.hold.then(|| ("Hold", "held from the write on".to_owned()));
+    };
+    let word = match said.state {
+        HoldState::Held => "held",
+        HoldState::Released => "released",
+    };
+    let by = said.by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
+    let at = said.at.map_or_else(String::new, |at| format!(" at {at}"));
+    Some(("Hold", format!("{word}{by}{at}")))
 }
 
 /// One step of the patch: the field, what it was, and what it became.
@@ -220,7 +235,7 @@ mod tests {
             let lines = describe(&record(status), at(now));
             lines
                 .into_iter()
-                .filter(|line| ["State", "Verdict", "Note"].iter().any(|name| line.starts_with(name)))
+                .filter(|line| ["State", "Verdict", "Hold", "Note"].iter().any(|name| line.starts_with(name)))
                 .collect::<Vec<_>>()
                 .join("|")
         };
@@ -236,6 +251,11 @@ mod tests {
             ),
             "State:       deferred until 2026-11-22T12:00:00Z (1d0h left)|Verdict:     Deferred by bob@example.com at 2026-11-20T13:00:00Z|\
              Note:        after the audit"
+        );
+        let held = json!({"state": "Held", "by": "bob@example.com", "at": "2026-11-20T13:00:00Z"});
+        assert_eq!(
+            state(json!({"phase": "Accepted", "hold": held}), "2026-11-21T12:00:00Z"),
+            "State:       accepted|Hold:        held by bob@example.com at 2026-11-20T13:00:00Z"
         );
         assert_eq!(
             state(

@@ -5,14 +5,14 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::compare::{Target, id_of, is_it};
-use super::field::{Change, pointer};
+use super::field::{Change, Step, pointer};
 use super::find::{self, Definition};
 use super::plan::{Ground, Try, tries};
 use super::prover::{Prover, shown};
 use super::render::Render;
 use super::tree::{Edits, Tree, resolve};
 use super::yaml::line_of;
-use super::{Edit, Entry, Place, Proof, Stop, Wanted, ask, whole};
+use super::{Edit, Entry, Place, Proof, Refusal, Stop, Wanted, ask, whole};
 
 /// One object that is to change, and where that is written.
 struct Job<'a> {
@@ -38,22 +38,7 @@ struct Draft {
 /// When it must not be written, with what a person has to edit instead; or when it could not be tried.
 pub fn edit(tree: &Tree, entry: &Entry, wanted: &[Wanted], render: &dyn Render) -> Result<Edit, Stop> {
     let entry = &entry.plain();
-    if !tree.has_directory(&entry.path) {
-        let why = format!("there is no directory {} in the repository", shown(&entry.path));
-        return Err(Stop::refused(why, Vec::new()));
-    }
-    let mut prover = Prover::new(tree, entry, render)?;
-    ask::reach(tree, &prover.graph, entry)?;
-    let rendered = match prover.entry_before()? {
-        Ok(rendered) => rendered,
-        Err(why) => {
-            // That something is there twice is a common reason, and our words for it have the places.
-            for wanted in wanted {
-                find::once(tree, &prover.graph, (&entry.path, &entry.spec), &wanted.object)?;
-            }
-            return Err(Stop::refused(format!("{} cannot be rendered: {why}", shown(&entry.path)), Vec::new()));
-        }
-    };
+    let (mut prover, rendered) = begin(tree, entry, (wanted, render))?;
     let mut jobs = Vec::new();
     for wanted in wanted {
         jobs.push(job(&mut prover, entry, (&rendered, wanted))?);
@@ -65,6 +50,54 @@ pub fn edit(tree: &Tree, entry: &Entry, wanted: &[Wanted], render: &dyn Render) 
     match at_once(&mut prover, entry, &jobs)? {
         Some((draft, proof)) => Ok(Edit { files: draft.edits, places: draft.places, proof }),
         None => step_by_step(&mut prover, entry, &jobs),
+    }
+}
+
+/// Whether the source says already what is wanted of each object; of one of which it does not, why.
+///
+/// # Errors
+/// When it cannot be rendered, or it could not be tried.
+pub fn says(
+    tree: &Tree,
+    entry: &Entry,
+    wanted: &[Wanted],
+    render: &dyn Render,
+) -> Result<Vec<Result<(), Refusal>>, Stop> {
+    let entry = &entry.plain();
+    let (mut prover, rendered) = begin(tree, entry, (wanted, render))?;
+    let mut said = Vec::new();
+    for wanted in wanted {
+        said.push(match job(&mut prover, entry, (&rendered, wanted)) {
+            Ok(job) if job.steps.is_empty() => Ok(()),
+            Ok(job) => Err(job.lacks(tree)),
+            Err(Stop::Refused(refusal)) => Err(refusal),
+            Err(Stop::Failed(error)) => return Err(Stop::Failed(error)),
+        });
+    }
+    Ok(said)
+}
+
+/// What the engine renders of the tree, and what renders more of it.
+fn begin<'a>(
+    tree: &'a Tree,
+    entry: &'a Entry,
+    (wanted, render): (&[Wanted], &'a dyn Render),
+) -> Result<(Prover<'a>, Vec<Value>), Stop> {
+    if !tree.has_directory(&entry.path) {
+        let why = format!("there is no directory {} in the repository", shown(&entry.path));
+        return Err(Stop::refused(why, Vec::new()));
+    }
+    let mut prover = Prover::new(tree, entry, render)?;
+    ask::reach(tree, &prover.graph, entry)?;
+    match prover.entry_before()? {
+        Ok(rendered) => Ok((prover, rendered)),
+        Err(why) => {
+            // That something is there twice is a common reason, and our words for it have the places.
+            for wanted in wanted {
+                find::once(tree, &prover.graph, (&entry.path, &entry.spec), &wanted.object)?;
+            }
+            Err(Stop::refused(format!("{} cannot be rendered: {why}", shown(&entry.path)), Vec::new()))
+        }
     }
 }
 
@@ -139,6 +172,27 @@ fn job<'a>(
         }
     };
     Ok(Job { wanted, target, definition, steps })
+}
+
+impl Job<'_> {
+    /// What the source does not say, and where it would.
+    fn lacks(&self, tree: &Tree) -> Refusal {
+        let object = &self.wanted.object;
+        let place = |path: &[Step]| self.definition.as_ref().map(|definition| definition.place(tree, path));
+        let lacking: Vec<&Change> = self.steps.iter().flatten().collect();
+        let fields: Vec<String> = lacking.iter().map(|change| pointer(&change.path)).collect();
+        let why = match (&lacking[..], &self.wanted.after) {
+            ([], None) => format!("Git still has {object}"),
+            ([], Some(_)) => format!("Git has no {object}"),
+            ([_, ..], _) => format!("Git does not say so of {} in {object}", fields.join(", ")),
+        };
+        let places = if lacking.is_empty() {
+            place(&[]).into_iter().collect()
+        } else {
+            lacking.iter().filter_map(|change| place(&change.path)).collect()
+        };
+        Refusal { why, places }
+    }
 }
 
 impl Target {

@@ -53,7 +53,7 @@ use serde_json::Value;
 
 use crate::error::CommandError;
 
-pub use edit::{edit, prove};
+pub use edit::{edit, prove, says};
 
 /// Which object, in the words of its manifest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,13 +3,14 @@
 // Fields, and what became of them.
 mod field;
 
-use breakglass::api::{BreakglassChangeSpec, Operation};
+use breakglass::api::{BreakglassChangeSpec, Operation, Target};
 use serde_json::{Value, json};
 
 use crate::error::{CommandError, Result};
 use crate::ledger::Record;
 use crate::live::Now;
 use crate::print::table::printable;
+use crate::source::ObjectId;
 use crate::states::States;
 use field::{Fields, covers, differing};
 
@@ -33,6 +34,16 @@ pub struct Want {
     pub after: Option<Value>,
     /// What differs, as JSON pointers; none where it is the whole.
     pub fields: Vec<String>,
+}
+
+/// An object, as its manifest names it.
+pub fn object_of(target: &Target) -> ObjectId {
+    ObjectId {
+        group: target.group().to_owned(),
+        kind: target.kind.clone(),
+        namespace: target.namespace.clone(),
+        name: target.name.clone(),
+    }
 }
 
 /// Why a change leaves nothing that Git could say; nothing where it leaves something.

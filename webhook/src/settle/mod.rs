@@ -7,8 +7,8 @@
 pub mod objects;
 // A stamp speaks of the latest change that is open.
 mod restamp;
-// A held object is given back.
-mod release;
+// An engine is kept from an object, and gets it back.
+mod holding;
 // The object of a change, as a record would keep it.
 mod sight;
 // The write that put a change back.
@@ -38,7 +38,7 @@ use crate::notice::{Kind, Notice, Notices};
 use crate::said::said;
 use crate::status;
 
-use release::Over;
+use holding::{Hold, Over};
 use sight::Sight;
 
 /// How often it is asked which changes were written to. Asking is in memory.
@@ -140,15 +140,16 @@ impl Settler {
         match self.ended(&change).await? {
             Ended::As(outcome) => self.close(&change, outcome).await,
             Ended::Perhaps(wait) => self.show(&change, state).await.map(|()| Some(wait)),
-            Ended::Over(over) => self.give_back(&change, over).await,
-            Ended::Held => {
+            Ended::Not(Hold::Over(over)) => self.give_back(&change, over).await,
+            Ended::Not(Hold::Wanted) => self.hold(&change).await,
+            Ended::Not(Hold::Held) => {
                 self.show(&change, state).await?;
                 Ok(Some(self.until_given_back(&change)))
             }
-            Ended::No if state == State::Pending && way_back::is_one(&self.cluster, &change).await? => {
+            Ended::Not(Hold::None) if state == State::Pending && way_back::is_one(&self.cluster, &change).await? => {
                 self.close(&change, Outcome::PutBack).await
             }
-            Ended::No => {
+            Ended::Not(Hold::None) => {
                 self.show(&change, state).await?;
                 Ok((state == State::Rejected).then(|| self.as_long_again(&change.status.unwrap_or_default())))
             }
@@ -180,11 +181,11 @@ impl Settler {
             rejected: &rejected,
             later,
             in_inventory,
+            commit_applied: holding::is_applied(change, kustomization.as_ref()),
         };
         let ended = outcome(spec, verdict, &seen);
-        let held = spec.hold && sight.as_ref().is_some_and(|sight| sight.is_held);
-        let over = || release::is_over(&self.cluster, change, kustomization.as_ref(), (self.clock)());
-        let unfinished = || if held { over().map_or(Ended::Held, Ended::Over) } else { Ended::No };
+        let looked = (sight.as_ref(), kustomization.as_ref());
+        let unfinished = || Ended::Not(holding::of(&self.cluster, change, looked, (self.clock)()));
         let is_idle = kustomization.as_ref().is_some_and(kustomization::Kustomization::is_suspended)
             || sight.as_ref().is_some_and(|sight| sight.is_held);
         Ok(match ended {
@@ -267,8 +268,8 @@ impl Settler {
             self.notices.say(Notice::about(change, Kind::Warning, "UndoneByEngine", text));
         }
         restamp::restamp(&self.cluster, &change.spec.target).await?;
-        if change.spec.hold {
-            release::after(&self.cluster, change).await?;
+        if hold::is_ours(&change.spec, &change.status.clone().unwrap_or_default()) {
+            holding::give_back(&self.cluster, change, (self.clock)()).await?;
         }
         // What stood under it may be seen in another light.
         change.annotations().get(FOLLOWS).into_iter().for_each(|earlier| self.cluster.touch(earlier));
@@ -297,16 +298,36 @@ impl Settler {
         }
     }
 
+    /// Keeps the engine from the object, because somebody said so after the write.
+    async fn hold(&self, change: &BreakglassChange) -> Result<Option<Duration>> {
+        if holding::hold(&self.cluster, &change.spec.target).await? {
+            let (owner, place, by) = (engine_of(change), change.spec.target.place(), said_by(change));
+            let text = format!("{by} has {place} held: {owner} leaves it as it is");
+            self.notices.say(Notice::about(change, Kind::Normal, "Held", text));
+        }
+        Ok(Some(SOON))
+    }
+
     /// Gives a held object back to its engine. What becomes of it is seen.
     async fn give_back(&self, change: &BreakglassChange, over: Over) -> Result<Option<Duration>> {
-        if release::release(&self.cluster, &change.spec.target).await? && over == Over::Late {
-            let (name, place) = (change.name_any(), change.spec.target.place());
-            let owner = engine_of(change);
-            let text = format!(
-                "nobody has brought this change to its end in time: {owner} applies what Git says to {place} again, and \
-                 undoes what Git does not say. See: kubectl breakglass show {name}"
-            );
-            self.notices.say(Notice::about(change, Kind::Warning, "HoldEnded", text));
+        if !holding::give_back(&self.cluster, change, (self.clock)()).await? {
+            // Somebody else was faster; or another change has it held, and is looked at in its own time.
+            let status = change.status.clone().unwrap_or_default();
+            return Ok(Some(if over == Over::InGit { self.as_long_again(&status) } else { SELDOM }));
+        }
+        let (name, owner, place) = (change.name_any(), engine_of(change), change.spec.target.place());
+        let see = format!("See: kubectl breakglass show {name}");
+        let undoes = format!("{owner} applies what Git says to {place} again, and undoes what Git does not say. {see}");
+        let notice = match over {
+            Over::InGit => None,
+            Over::Released => Some((Kind::Normal, "Released", format!("{} gave it back: {undoes}", said_by(change)))),
+            Over::Late => {
+                let text = format!("nobody has brought this change to its end in time: {undoes}");
+                Some((Kind::Warning, "HoldEnded", text))
+            }
+        };
+        if let Some((kind, reason, text)) = notice {
+            self.notices.say(Notice::about(change, kind, reason, text));
         }
         Ok(Some(SOON))
     }
@@ -335,16 +356,18 @@ fn engine_of(change: &BreakglassChange) -> &str {
     change.spec.engine_owner.as_deref().unwrap_or("its GitOps engine")
 }
 
+/// Who said something about its hold, for a sentence.
+fn said_by(change: &BreakglassChange) -> &str {
+    let hold = change.status.as_ref().and_then(|status| status.hold.as_ref());
+    hold.and_then(|hold| hold.by.as_deref()).unwrap_or("somebody")
+}
+
 /// Whether a change has come to its end.
 enum Ended {
     /// It has.
     As(Outcome),
     /// It seems so; to be looked at again after this time.
     Perhaps(Duration),
-    /// It has not, and the engine is kept from it.
-    Held,
-    /// It has not, and the engine is not to be kept from it any longer.
-    Over(Over),
-    /// It has not.
-    No,
+    /// It has not; and this is to be done about its hold.
+    Not(Hold),
 }

@@ -27,7 +27,7 @@ const SKEW: TimeDelta = TimeDelta::seconds(2);
 pub struct Sight {
     /// Its uid.
     pub uid: String,
-    /// The object, or the part of it that was written to, as a record keeps it.
+    /// The object, or the part of it that was written to, as a record keeps it, and without what holds it for the change's sake.
     pub recorded: Value,
     /// The change that its stamp names.
     pub carried: Option<String>,
@@ -85,9 +85,10 @@ pub async fn look(cluster: &Cluster, key: &Key, change: &BreakglassChange) -> Re
         bail!("{} {} is nested too deep to be compared", target.resource, target.name);
     };
     let whole = serde_json::to_value(&object).with_context(what)?;
+    let is_ours = hold::is_ours(spec, &change.status.clone().unwrap_or_default());
     Ok(Some(Sight {
         uid: object.uid().unwrap_or_default(),
-        recorded,
+        recorded: if is_ours { hold::without_hold(recorded) } else { recorded },
         carried: object.annotations().get(stamp::CHANGE).cloned(),
         owner: Owner::of(object.labels(), object.annotations()),
         is_held: hold::is_held(object.annotations()),

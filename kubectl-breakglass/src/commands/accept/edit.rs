@@ -15,8 +15,8 @@ use crate::ledger::Record;
 use crate::print::table::printable;
 use crate::source::render::Kubectl;
 use crate::source::tree::Tree;
-use crate::source::{Entry, ObjectId, Stop, Wanted, edit};
-use crate::want::{Want, want};
+use crate::source::{Entry, Stop, Wanted, edit};
+use crate::want::{Want, object_of, want};
 
 /// What became of the changes.
 pub(super) struct Staged {
@@ -94,12 +94,7 @@ fn leave(ctx: &mut Ctx<'_>, args: &AcceptArgs, (staged, error): (&mut Staged, Co
 
 fn ready(args: &AcceptArgs, item: &Item, (records, want): (Vec<Record>, Want)) -> Result<Option<Ready>> {
     let Some(target) = item.target().cloned() else { return Ok(None) };
-    let object = ObjectId {
-        group: target.group().to_owned(),
-        kind: target.kind.clone(),
-        namespace: target.namespace.clone(),
-        name: target.name.clone(),
-    };
+    let object = object_of(&target);
     let what = match (item.known, &want.after, &want.before) {
         (_, None, _) => "deleted".to_owned(),
         (Known::New, ..) | (_, _, None) => "new".to_owned(),

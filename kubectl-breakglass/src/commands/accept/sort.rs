@@ -15,6 +15,7 @@ use crate::error::{CommandError, Result};
 use crate::ledger::Record;
 use crate::live::{Now, is_hidden, now_whole};
 use crate::origin::{applied_from_git, origin, repository};
+use crate::pick::by_object;
 use crate::print::table::printable;
 use crate::want::{fields_of, nothing_for_git};
 
@@ -59,14 +60,15 @@ impl Item {
 /// Sorts the changes by object, and finds out where each comes from.
 pub(super) async fn sort(ctx: &mut Ctx<'_>, args: &AcceptArgs, records: Vec<Record>) -> Result<Sorted> {
     let mut sorted = Sorted { items: Vec::new(), alone: Vec::new(), exit: Exit::Done };
-    let mut objects = Vec::new();
+    let mut for_git = Vec::new();
     for record in records {
         match nothing_for_git(&record.change.spec).filter(|_| !args.no_commit) {
             None if args.no_commit => sorted.alone.push(record),
-            None => put(&mut objects, record),
+            None => for_git.push(record),
             Some(why) => leave_out(ctx, args, (&mut sorted, vec![record]), &why)?,
         }
     }
+    let objects = by_object(for_git);
     if let (Some(path), [_, _, ..]) = (&args.path, &objects[..]) {
         let message = format!("--path {} is one file: name the one object that goes there", path.display());
         return Err(CommandError::usage(message));
@@ -89,19 +91,6 @@ pub(super) async fn sort(ctx: &mut Ctx<'_>, args: &AcceptArgs, records: Vec<Reco
 enum Place {
     Git(Box<dyn FnOnce(Vec<Record>) -> Item>),
     Nowhere(String),
-}
-
-/// Puts a record to the others of its object. Who was deleted and made anew is the same object to Git.
-fn put(objects: &mut Vec<Vec<Record>>, record: Record) {
-    let key = |record: &Record| {
-        let target = &record.change.spec.target;
-        (target.group().to_owned(), target.kind.clone(), target.namespace.clone(), target.name.clone())
-    };
-    let same = objects.iter_mut().find(|records| records.first().is_some_and(|first| key(first) == key(&record)));
-    match same {
-        Some(records) => records.push(record),
-        None => objects.push(vec![record]),
-    }
 }
 
 /// Accepts what leaves nothing to write, where somebody says why.
