@@ -30,6 +30,8 @@ pub mod overdue;
 pub mod since;
 // From what the command line names to records.
 pub mod pick;
+// Which of them somebody says yes to, on a terminal.
+pub mod walk;
 // What is decided about them.
 pub mod verdicts;
 // Until the webhook has seen how they ended.

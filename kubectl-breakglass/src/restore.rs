@@ -55,29 +55,39 @@ impl Restoration {
     }
 }
 
-/// Why something cannot be put back.
+/// An object as it is now, and its changes that somebody may want to put back.
 #[derive(Clone, Debug)]
-pub struct Stuck {
-    /// The record of the change that stands in the way, or that cannot be put back.
-    pub record: Record,
-    /// Why.
-    pub error: CommandError,
+pub struct Subject {
+    /// The records, the latest first.
+    pub records: Vec<Record>,
+    /// The object, or the part of it that was written to; `None` where it is gone.
+    pub now: Option<Value>,
+    /// The paths whose values the policy hides.
+    pub hidden: Vec<String>,
 }
 
 /// What it takes to put these back, the latest first; each object on its own, so that one does not stand in the way of others.
 ///
 /// # Errors
 /// When the cluster does not answer.
-pub async fn plan(
-    cluster: &Connection,
-    rules: &Rules,
-    records: Vec<Record>,
-) -> Result<Vec<std::result::Result<Restoration, Stuck>>> {
-    let mut plans = Vec::new();
-    for group in by_object(records) {
-        plans.push(plan_one(cluster, rules, group).await?);
+pub async fn plan(cluster: &Connection, rules: &Rules, records: Vec<Record>) -> Result<Vec<Result<Restoration>>> {
+    let subjects = subjects(cluster, rules, records).await?;
+    Ok(subjects.iter().map(|subject| subject.without(&subject.records)).collect())
+}
+
+/// The objects of these, the latest first, as they are now.
+///
+/// # Errors
+/// When the cluster does not answer.
+pub async fn subjects(cluster: &Connection, rules: &Rules, records: Vec<Record>) -> Result<Vec<Subject>> {
+    let mut subjects = Vec::new();
+    for records in by_object(records) {
+        let Some(spec) = records.first().map(|record| &record.change.spec) else { continue };
+        let now = read(cluster, spec).await?;
+        let hidden = rules.hidden(spec.target.group(), &spec.target.kind);
+        subjects.push(Subject { records, now, hidden });
     }
-    Ok(plans)
+    Ok(subjects)
 }
 
 /// The records of each object, or part of one, in the order of their latest.
@@ -101,36 +111,35 @@ fn is_same(a: &BreakglassChangeSpec, b: &BreakglassChangeSpec) -> bool {
         && part(a) == part(b)
 }
 
-async fn plan_one(
-    cluster: &Connection,
-    rules: &Rules,
-    records: Vec<Record>,
-) -> Result<std::result::Result<Restoration, Stuck>> {
-    let Some(first) = records.first().cloned() else { return Err(CommandError::failed("no change was named")) };
-    let target = &first.change.spec.target;
-    let now = read(cluster, &first.change.spec).await?;
-    let paths = rules.hidden(target.group(), &target.kind);
-    let values = if paths.is_empty() { Values::Plain } else { Values::Hashed(&paths) };
-    let specs: Vec<&BreakglassChangeSpec> = records.iter().map(|record| &record.change.spec).collect();
-    let wanted = match put_all_back(&specs, values, now.as_ref()) {
-        Ok(wanted) => wanted,
-        Err((at, obstacle)) => {
-            let record = records.get(at).cloned().unwrap_or(first);
-            let error = explain(&record, &obstacle);
-            return Ok(Err(Stuck { record, error }));
-        }
-    };
-    // What others did to an object that is to go would go with it.
-    let carried = now.as_ref().and_then(|now| now.pointer("/metadata/annotations")?.get(stamp::CHANGE)?.as_str());
-    if let (Some(carried), None) = (carried, &wanted)
-        && !records.iter().any(|record| record.name == carried)
-    {
-        let later = vec![format!("the object, as {carried} says,")];
-        let error = explain(&first, &Obstacle::WrittenSince(later));
-        return Ok(Err(Stuck { record: first, error }));
+impl Subject {
+    /// Whether this is one of its changes.
+    pub fn has(&self, record: &Record) -> bool {
+        self.records.iter().any(|one| one.name == record.name)
     }
-    let hidden = !paths.is_empty();
-    Ok(Ok(Restoration { records, now, wanted, hidden }))
+
+    /// What it takes to put these of its changes back, the latest first.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub fn without(&self, records: &[Record]) -> Result<Restoration> {
+        let values = if self.hidden.is_empty() { Values::Plain } else { Values::Hashed(&self.hidden) };
+        let specs: Vec<&BreakglassChangeSpec> = records.iter().map(|record| &record.change.spec).collect();
+        let wanted = match put_all_back(&specs, values, self.now.as_ref()) {
+            Ok(wanted) => wanted,
+            Err((at, obstacle)) => return Err(explain(&records[at], &obstacle)),
+        };
+        // What others did to an object that is to go would go with it.
+        let annotations = self.now.as_ref().and_then(|now| now.pointer("/metadata/annotations"));
+        let carried = annotations.and_then(|annotations| annotations.get(stamp::CHANGE)?.as_str());
+        if let (Some(carried), None, Some(first)) = (carried, &wanted, records.first())
+            && !records.iter().any(|record| record.name == carried)
+        {
+            let later = vec![format!("the object, as {carried} says,")];
+            return Err(explain(first, &Obstacle::WrittenSince(later)));
+        }
+        let (records, now, hidden) = (records.to_vec(), self.now.clone(), !self.hidden.is_empty());
+        Ok(Restoration { records, now, wanted, hidden })
+    }
 }
 
 /// The part of an object that a change wrote to, as the API server has it.
@@ -175,10 +184,9 @@ pub async fn write(
             return Ok(heard);
         }
         // A controller says something in the status at the same moment; what was seen then may not hold any more.
-        *restoration = match plan_one(cluster, rules, restoration.records.clone()).await? {
-            Ok(restoration) => restoration,
-            Err(stuck) => return Err(stuck.error),
-        };
+        for planned in plan(cluster, rules, restoration.records.clone()).await? {
+            *restoration = planned?;
+        }
     }
     try_to_write(cluster, restoration, really).await?.ok_or_else(|| {
         CommandError::failed(format!("others keep writing to {}: nothing was put back", restoration.place()))

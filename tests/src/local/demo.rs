@@ -195,7 +195,7 @@ impl Stage {
 
     fn rejected(&self) -> Result<()> {
         let what = "configmap/hotfix-settings deployment/hotfix";
-        self.must(&format!("kubectl breakglass reject -n prod {what} --reason 'the API itself is mended'"))?;
+        self.must(&format!("kubectl breakglass reject -n prod {what} --reason 'the API itself is mended' --yes"))?;
         let gone = self.run("kubectl -n prod get deployment hotfix")?;
         ensure!(gone.status != 0, "deployment hotfix was rejected, and is there");
         Ok(())

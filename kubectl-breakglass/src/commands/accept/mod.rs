@@ -1,7 +1,5 @@
 //! `accept`: what was changed in the cluster is kept, and Git says so.
 
-// On a terminal: one change after the other.
-mod walk;
 // Which changes are written to Git, and to where; and which leave nothing to write.
 mod sort;
 // The files.
@@ -22,8 +20,11 @@ use crate::ctx::Ctx;
 use crate::error::{CommandError, Result};
 use crate::ledger::Record;
 use crate::pick::{Selection, select};
+use crate::print::diff::{Colour, unified};
 use crate::tokens::Really;
 use crate::verdicts::{Given, OnRefusal, ask, give_each};
+use crate::walk::{Shown, walk};
+use crate::want::states;
 
 /// Keep what was changed, and have Git say so
 ///
@@ -101,7 +102,10 @@ impl AcceptArgs {
 pub async fn accept(ctx: &mut Ctx<'_>, args: &AcceptArgs) -> Result<Exit> {
     let records = not_rejected(ctx, args, select(ctx, &args.selection).await?);
     let records = match ctx.input.terminal && !args.yes && !args.dry_run {
-        true => walk::walk(ctx.printer, &mut ctx.input, records)?,
+        true => {
+            let colour = ctx.printer.colour;
+            walk((ctx.printer, &mut ctx.input), "Accept it?", records, |record, _| did(record, colour))?
+        }
         false => records,
     };
     let Some(incident) = one_incident(&records)? else {
@@ -124,6 +128,12 @@ pub async fn accept(ctx: &mut Ctx<'_>, args: &AcceptArgs) -> Result<Exit> {
     let exit = decide(ctx, args, &verdicts).await?;
     write::say_next(ctx, args, next.as_ref());
     Ok(worse(exit, sorted.exit))
+}
+
+/// What a change did. What cannot be shown is said when it cannot be accepted.
+fn did(record: &Record, colour: Colour) -> Result<Shown> {
+    let Ok((before, after)) = states(record) else { return Ok(Shown::Lines(String::new())) };
+    unified(("before", before.as_ref()), ("after", after.as_ref()), colour).map(Shown::Lines)
 }
 
 /// Gives the verdicts. Of a dry run stdout has the diff alone; the server was asked about them before.

@@ -1,13 +1,15 @@
 //! `reject`: a change is put back, and that is proven.
 
+// On a terminal: what putting back would write, one change after the other.
+mod offer;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use breakglass::api::{Span, Verdict};
-use breakglass::record::{without_noise, without_stamp};
 use breakglass::rules::Rules;
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::Exit;
 use crate::ctx::Ctx;
@@ -16,11 +18,11 @@ use crate::in_force::policy_in_force;
 use crate::ledger::Record;
 use crate::pass::{Cause, Pass};
 use crate::pick::{Selection, select};
-use crate::print::diff::unified;
-use crate::restore::{Restoration, check, plan, write};
+use crate::restore::{Restoration, check, plan, subjects, write};
 use crate::settled::wait_settled;
 use crate::tokens::Really;
 use crate::verdicts::{OnRefusal, give};
+use crate::walk::{Shown, walk};
 
 /// How long a token lives that is opened to put something back: as long as it takes, and a moment more.
 const TOKEN_FOR: Span = Span::minutes(5);
@@ -34,7 +36,8 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(20);
 /// else: what was made is deleted, what was deleted is made again. Where
 /// somebody has written to the same fields since, nothing is written, and the
 /// fields are named. Of several changes the latest goes first, and all are
-/// rejected, or none.
+/// rejected, or none. On a terminal you are shown what would be written, and
+/// asked about each; nothing is asked with --yes, and nowhere else.
 ///
 /// It is a write to production like any other: where no token of yours covers
 /// it, one for the same incident is opened for a few minutes, and closed.
@@ -62,6 +65,9 @@ pub struct RejectArgs {
     /// Put back what can be, where something else cannot
     #[arg(long)]
     pub keep_going: bool,
+    /// Ask nothing
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Puts back.
@@ -72,15 +78,22 @@ pub async fn reject(ctx: &mut Ctx<'_>, args: &RejectArgs) -> Result<Exit> {
     let mut records = select(ctx, &args.selection).await?;
     records.reverse();
     let on_refusal = if args.keep_going { OnRefusal::KeepGoing } else { OnRefusal::Stop };
-    let mut exit = Exit::Done;
-    let mut restorations = Vec::new();
     let rules = policy_in_force(&ctx.cluster).await?.rules;
+    let mut exit = Exit::Done;
+    if ctx.input.terminal && !args.yes && !args.dry_run {
+        (records, exit) = walk_through(ctx, &rules, records).await?;
+    }
+    if records.is_empty() {
+        ctx.printer.say("Nothing was rejected.");
+        return Ok(exit);
+    }
+    let mut restorations = Vec::new();
     for planned in plan(&ctx.cluster, &rules, records).await? {
         match planned {
             Ok(restoration) => restorations.push(restoration),
-            Err(stuck) if on_refusal == OnRefusal::Stop => return Err(stuck.error),
-            Err(stuck) => {
-                ctx.printer.say(&stuck.error.to_string());
+            Err(error) if on_refusal == OnRefusal::Stop => return Err(error),
+            Err(error) => {
+                ctx.printer.say(&error.to_string());
                 exit = Exit::Half;
             }
         }
@@ -99,6 +112,20 @@ pub async fn reject(ctx: &mut Ctx<'_>, args: &RejectArgs) -> Result<Exit> {
     }
     let half = [exit, given, done?].into_iter().any(|exit| exit != Exit::Done);
     Ok(if half { Exit::Half } else { Exit::Done })
+}
+
+/// Asks about each, the latest first. What cannot be put back is left, and that is half a failure.
+async fn walk_through(ctx: &mut Ctx<'_>, rules: &Rules, records: Vec<Record>) -> Result<(Vec<Record>, Exit)> {
+    let subjects = subjects(&ctx.cluster, rules, records.clone()).await?;
+    let (colour, mut exit) = (ctx.printer.colour, Exit::Done);
+    let chosen = walk((ctx.printer, &mut ctx.input), "Put it back?", records, |record, chosen| {
+        let shown = offer::offer(&subjects, record, chosen, colour)?;
+        if matches!(shown, Shown::Stuck(_)) {
+            exit = Exit::Half;
+        }
+        Ok(shown)
+    })?;
+    Ok((chosen, exit))
 }
 
 /// Asks the server what would become of each write, and says which environments need a token, and for what.
@@ -124,18 +151,12 @@ async fn rehearse(
 /// What would be written where.
 fn show(ctx: &mut Ctx<'_>, restorations: &[Restoration]) -> Result<()> {
     for restoration in restorations {
-        let place = restoration.place();
-        if restoration.is_there() {
-            ctx.printer.say(&format!("note: {place} is what it was: nothing has to be written"));
-        } else if restoration.hidden {
-            ctx.printer.say(&format!("note: {place} would be written to; the policy hides its values"));
-        } else {
-            let plain =
-                |object: &Option<Value>| object.clone().map(|object| without_stamp(without_noise(object, false)));
-            let (now, wanted) = (plain(&restoration.now), plain(&restoration.wanted));
-            let titles = (format!("{place} now"), format!("{place} put back"));
-            let text = unified((&titles.0, now.as_ref()), (&titles.1, wanted.as_ref()), ctx.printer.colour)?;
-            ctx.printer.bytes(text.as_bytes())?;
+        match offer::note(restoration) {
+            Some(note) => ctx.printer.say(&format!("note: {}: {note}", restoration.place())),
+            None => {
+                let text = offer::difference(restoration, ctx.printer.colour)?;
+                ctx.printer.bytes(text.as_bytes())?;
+            }
         }
     }
     Ok(())
