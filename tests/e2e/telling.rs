@@ -74,8 +74,14 @@ fn an_incident_is_told_from_its_first_token_to_what_is_owed() {
     let of = figures["incidents"].as_array().unwrap().iter().find(|one| one["incident"] == "INC-890").unwrap();
     assert_eq!((&of["changes"], &of["users"]), (&json!(5), &json!(["alice@example.com"])), "{of}");
     assert!(figures["tokens"]["opened"].as_u64().unwrap() >= 1, "{figures}");
+    // What carol may not list is not counted, and she is told.
     let page = cluster.plugin("carol").ok(&["report", "--since", "1h"]);
     assert!(page.contains("| INC-890 | ") && page.contains("\n## Owed\n"), "{page}");
+    assert!(page.contains(" kinds are not readable everywhere with your rights: some may be missing\n"), "{page}");
+    // Nobody applies what this test has made.
+    let orphans = &cluster.plugin("admin").json(&["report", "--since", "1h"])["orphans"];
+    assert!(orphans["objects"].as_u64().unwrap() >= 3, "{orphans}");
+    assert!(!orphans["doubts"].to_string().contains("with your rights"), "{orphans}");
 }
 
 /// Who, what, why, and how long it took.

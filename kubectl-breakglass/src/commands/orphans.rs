@@ -50,7 +50,13 @@ pub struct OrphansArgs {
 /// # Errors
 /// When the engines or the policy cannot be asked. What only makes the list shorter is said, and ends with exit code 1.
 pub async fn orphans(ctx: &mut Ctx<'_>, args: &OrphansArgs) -> Result<Exit> {
-    let found = find(ctx).await?;
+    let (found, records) = futures::join!(find(ctx), records(ctx));
+    let mut found = found?;
+    let records = records.unwrap_or_else(|why| {
+        found.failures.push(format!("the records do not say who it was: {why}"));
+        Vec::new()
+    });
+    found.rows = made_by(found.rows, &records);
     print(ctx, args, &found)?;
     found.doubts.iter().for_each(|doubt| ctx.printer.say(&format!("note: {doubt}")));
     found.failures.iter().for_each(|failure| ctx.printer.say(&format!("warning: {failure}")));
@@ -74,7 +80,7 @@ pub struct Found {
     pub failures: Vec<String>,
 }
 
-/// Finds the orphans where -n and -A say, or the policy guards.
+/// Finds the orphans where -n and -A say, or the policy guards; who made them is another question.
 ///
 /// # Errors
 /// When the engines or the policy cannot be asked.
@@ -86,19 +92,14 @@ pub async fn find(ctx: &Ctx<'_>) -> Result<Found> {
     kinds.listable.retain(|kind| kind.namespaced);
     let selector = ctx.flags.selector.clone().unwrap_or_default();
     let look = Orphans { area: &area, inventory: &before, selector: &selector };
-    let (found, records) = futures::join!(scan(&ctx.cluster, &kinds, &area.place, &look), records(ctx));
-    let mut failures = found.failures;
-    let records = records.unwrap_or_else(|why| {
-        failures.push(format!("the records do not say who it was: {why}"));
-        Vec::new()
-    });
-    let mut rows = made_by(found.objects, &records);
+    let found = scan(&ctx.cluster, &kinds, &area.place, &look).await;
+    let mut rows = found.objects;
     // An engine applies first and says so afterwards: what it has applied while we looked is on its list by now.
     if rows.iter().any(|row| row.claims.is_some()) {
         let after = inventory(&ctx.cluster, &kinds).await?;
         rows.retain(|row| row.claims.is_none() || after.owner(&row.target, None).is_none());
     }
-    Ok(Found { rows, doubts: before.doubts(found.unreadable.len()), area, failures })
+    Ok(Found { rows, doubts: before.doubts(found.unreadable.len()), area, failures: found.failures })
 }
 
 /// Every record, settled ones as well: whoever made an object may have been forgiven long ago.

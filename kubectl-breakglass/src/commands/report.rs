@@ -5,14 +5,15 @@ use serde::Serialize;
 
 use crate::Exit;
 use crate::cli::Format;
+use crate::commands::orphans::{Found, find};
 use crate::ctx::Ctx;
 use crate::error::{CommandError, Result};
 use crate::heard::hear;
 use crate::in_force::policy_in_force;
-use crate::ledger::{self, Keep, Ledger, Which};
+use crate::ledger::{self, Keep, Which};
 use crate::print::object;
 use crate::report::facts::{self, Facts};
-use crate::report::figures::{self, Figures};
+use crate::report::figures::{self, Figures, Orphans};
 use crate::report::html::html;
 use crate::report::markdown::markdown;
 use crate::report::page::Page;
@@ -29,7 +30,8 @@ use crate::tokens;
 /// are in it. Values that the policy hides stay hidden.
 ///
 /// With --since: how many writes and incidents, by environment and by user, how
-/// soon they were decided and what became of them, tokens, and what is owed.
+/// soon they were decided and what became of them, tokens, what is owed, and how
+/// many objects no engine owns, as far as you may list them.
 ///
 /// As Markdown, unless -o says html (one file, no scripts, to be printed), json
 /// or yaml.
@@ -79,30 +81,44 @@ async fn of_incident(ctx: &mut Ctx<'_>, incident: &str, form: Form) -> Result<Ex
             .hint("kubectl get breakglasstokens")
     })?;
     form.print(ctx, &facts, || tell(&facts))?;
-    Ok(end(ctx, &ledger))
+    Ok(end(ctx, &ledger.failures))
 }
 
 async fn of_time(ctx: &mut Ctx<'_>, since: Since, form: Form) -> Result<Exit> {
+    // Writes are counted where the policy guards, and so is what no engine owns.
+    ctx.flags.all_namespaces = false;
     let which = Which { settled: true, ..Which::default() };
-    let (rules, tokens, ledger) = futures::join!(
+    let (rules, tokens, ledger, found) = futures::join!(
         policy_in_force(&ctx.cluster),
         tokens::all(&ctx.cluster),
-        ledger::read(&ctx.cluster, &which, Keep::Lines)
+        ledger::read(&ctx.cluster, &which, Keep::Lines),
+        find(ctx)
     );
     let (rules, tokens, ledger) = (rules?.rules, tokens?, ledger?);
+    let (orphans, failures) = count(found);
     let (context, records, now) = (&ctx.cluster.context, &ledger.records, ctx.now());
     let since = since.moment(now);
-    let figures = Figures::count(figures::Sources { context, since, tokens: &tokens, records, rules: &rules, now });
+    let sources = figures::Sources { context, since, tokens: &tokens, records, orphans: &orphans, rules: &rules, now };
+    let figures = Figures::count(sources);
     form.print(ctx, &figures, || sum_up(&figures))?;
-    Ok(end(ctx, &ledger))
+    Ok(end(ctx, &[ledger.failures, failures].concat()))
+}
+
+/// How many orphans there are, as far as could be looked, and what could not be read.
+fn count(found: Result<Found>) -> (Orphans, Vec<String>) {
+    match found {
+        Ok(Found { rows, area, doubts, failures }) => {
+            let doubts = [doubts, failures.clone()].concat();
+            (Orphans { objects: Some(rows.len()), place: area.words(), doubts }, failures)
+        }
+        Err(error) => (Orphans { doubts: vec![error.message.clone()], ..Orphans::default() }, vec![error.message]),
+    }
 }
 
 /// What could not be read is missing from the report, and said.
-fn end(ctx: &mut Ctx<'_>, ledger: &Ledger) -> Exit {
-    for failure in &ledger.failures {
-        ctx.printer.say(&format!("warning: {failure}"));
-    }
-    if ledger.failures.is_empty() { Exit::Done } else { Exit::Half }
+fn end(ctx: &mut Ctx<'_>, failures: &[String]) -> Exit {
+    failures.iter().for_each(|failure| ctx.printer.say(&format!("warning: {failure}")));
+    if failures.is_empty() { Exit::Done } else { Exit::Half }
 }
 
 /// What a report is printed as.

@@ -23,6 +23,8 @@ pub struct Sources<'s> {
     pub tokens: &'s [BreakglassToken],
     /// All records, settled ones too.
     pub records: &'s [Record],
+    /// What no engine owns.
+    pub orphans: &'s Orphans,
     /// The policy in force.
     pub rules: &'s Rules,
     /// Until when.
@@ -58,6 +60,8 @@ pub struct Figures {
     pub tokens: Tokens,
     /// What is owed at the end of that time, whenever it was written.
     pub owed: Owed,
+    /// What no engine owns at the end of that time, whenever it was made.
+    pub orphans: Orphans,
     /// One by one, the last first.
     pub incidents: Vec<Incident>,
 }
@@ -143,6 +147,19 @@ pub struct Owed {
     pub overdue_since: Option<Timestamp>,
 }
 
+/// Objects that no engine owns.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Orphans {
+    /// How many; nothing where they could not be counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects: Option<usize>,
+    /// Where was looked: `in prod`.
+    pub place: String,
+    /// How far the number goes, a sentence each.
+    pub doubts: Vec<String>,
+}
+
 /// One incident.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Incident {
@@ -184,6 +201,7 @@ impl Figures {
             outcomes: ended(&written),
             tokens: Tokens::of(&opened, sources.rules, now),
             owed: Owed::of(sources.records, now),
+            orphans: sources.orphans.clone(),
             incidents: incidents(&written, &opened, now),
         }
     }

@@ -1,7 +1,7 @@
 //! Sum up: the figures of a time as a page.
 
 use super::facts::outcome;
-use super::figures::{Count, Ended, Figures, Incident, Times, Tokens, Verdicts};
+use super::figures::{Count, Ended, Figures, Incident, Orphans, Times, Tokens, Verdicts};
 use super::page::{Block, Page, Text};
 use super::tell::{count, utc};
 use crate::print::age;
@@ -25,6 +25,8 @@ pub fn sum_up(figures: &Figures) -> Page {
     blocks.push(Block::Points(tokens(figures.tokens)));
     blocks.push(Block::Part("Owed".to_owned()));
     blocks.push(Block::Sentences(owed(figures)));
+    blocks.push(Block::Part("Orphans".to_owned()));
+    blocks.extend(orphans(&figures.orphans));
     blocks.push(Block::Part("Incidents".to_owned()));
     blocks.push(incidents(&figures.incidents));
     Page { title: format!("Writes to guarded environments since {}", utc(figures.since)), blocks }
@@ -104,6 +106,22 @@ fn owed(figures: &Figures) -> Text {
     let text =
         format!("{} owed, whenever written; {overdue} overdue, the oldest for {late}.", count(owed.changes, "change"));
     Text::from(text).command("kubectl breakglass list -A --overdue")
+}
+
+/// What no engine owns, and how far that was seen.
+fn orphans(orphans: &Orphans) -> Vec<Block> {
+    let place = &orphans.place;
+    let text = match orphans.objects {
+        None => "What no engine owns could not be counted.".into(),
+        Some(0) => format!("None {place}.").into(),
+        Some(number) => {
+            let text = format!("{} {place} that no engine owns, whenever made.", count(number, "object"));
+            Text::from(text).command("kubectl breakglass orphans")
+        }
+    };
+    let doubts: Vec<Text> = orphans.doubts.iter().map(|doubt| doubt.clone().into()).collect();
+    let doubts = (!doubts.is_empty()).then_some(Block::Points(doubts));
+    [Block::Sentences(text)].into_iter().chain(doubts).collect()
 }
 
 fn incidents(incidents: &[Incident]) -> Block {

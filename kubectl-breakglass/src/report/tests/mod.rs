@@ -234,8 +234,20 @@ fn a_time_is_summed_up() {
     let before = json!({"time": "2026-11-01T12:00:00Z", "decideBy": "2026-11-02T12:00:00Z", "incident": "INC-1"});
     records.push(record("inc-1-a", "Update", before, json!({"phase": "Pending"})));
     let since = "2026-11-10T00:00:00Z".parse().unwrap();
-    let sources =
-        figures::Sources { context: "prod-eu", since, tokens: &tokens, records: &records, rules: &rules, now: at(NOW) };
+    let orphans = figures::Orphans {
+        objects: Some(3),
+        place: "in prod, prod-eu".to_owned(),
+        doubts: vec!["2 kinds are not readable everywhere with your rights: some may be missing".to_owned()],
+    };
+    let sources = figures::Sources {
+        context: "prod-eu",
+        since,
+        tokens: &tokens,
+        records: &records,
+        orphans: &orphans,
+        rules: &rules,
+        now: at(NOW),
+    };
     let figures = Figures::count(sources);
     let page = sum_up(&figures);
     check_page("figures.md", &markdown(&page), include_str!("figures.md"));
@@ -251,6 +263,7 @@ fn a_time_is_summed_up() {
             json!({"opened": 3, "approved": 1, "live": 0, "waiting": 0, "expired": 1, "closed": 1, "denied": 1}),
         ),
         ("/owed", json!({"changes": 5, "overdue": 5, "overdueSince": "2026-11-02T12:00:00Z"})),
+        ("/orphans", json!({"objects": 3, "place": "in prod, prod-eu", "doubts": orphans.doubts})),
         ("/incidents/0/incident", json!("INC-7 | <b>")),
         (
             "/incidents/1",
@@ -261,8 +274,11 @@ fn a_time_is_summed_up() {
         assert_eq!(found.pointer(field), Some(&expected), "{field} of {found:#}");
     }
     // A quiet month is a page, too.
-    let quiet = Figures::count(figures::Sources { tokens: &[], records: &[], ..sources });
-    assert!(markdown(&sum_up(&quiet)).contains("Nothing is owed, whenever it was written."));
+    let unknown = figures::Orphans { doubts: vec!["nobody answers".to_owned()], ..Default::default() };
+    let quiet = Figures::count(figures::Sources { tokens: &[], records: &[], orphans: &unknown, ..sources });
+    let page = markdown(&sum_up(&quiet));
+    assert!(page.contains("Nothing is owed, whenever it was written."), "{page}");
+    assert!(page.contains("What no engine owns could not be counted.\n\n- nobody answers\n"), "{page}");
     assert_eq!(serde_json::to_value(&quiet).unwrap().get("timeToVerdict"), None);
 }
 
