@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::api::{BreakglassChangeSpec, BreakglassChangeStatus, ChangePhase, DebtRules, HoldState, Timestamp, Verdict};
+use crate::api::{
+    BreakglassChange, BreakglassChangeSpec, BreakglassChangeStatus, ChangePhase, DebtRules, Hold, HoldState, Timestamp,
+    Verdict,
+};
 use crate::cover::CLOCK_SKEW;
 use crate::decide::Decision;
 use crate::engine::{HOLD, Owner};
@@ -33,14 +36,19 @@ pub fn is_held(annotations: &BTreeMap<String, String>) -> bool {
     annotations.get(HOLD.0).is_some_and(|value| value == HOLD.1)
 }
 
-/// Whether a change has its object held: as it was let in, or as somebody said since.
-pub fn holds(change: &BreakglassChangeSpec, status: &BreakglassChangeStatus) -> bool {
-    status.hold.as_ref().map_or(change.hold, |hold| hold.state == HoldState::Held)
+/// Whether a change has its object held, for as long as it is open: as it was let in, or as somebody said since.
+pub fn holds(change: &BreakglassChange) -> bool {
+    said(change).map_or(change.spec.hold, |hold| hold.state == HoldState::Held)
 }
 
 /// Whether what holds the object of a change is, or was, for the change's sake, and no part of what anybody wrote.
-pub fn is_ours(change: &BreakglassChangeSpec, status: &BreakglassChangeStatus) -> bool {
-    change.hold || status.hold.is_some()
+pub fn is_ours(change: &BreakglassChange) -> bool {
+    change.spec.hold || said(change).is_some()
+}
+
+/// What somebody has said about a hold since the write.
+pub fn said(change: &BreakglassChange) -> Option<&Hold> {
+    change.status.as_ref()?.hold.as_ref()
 }
 
 /// Fills in who says something about a hold, and when; nothing where nobody does. It never refuses: the validating call does.
@@ -174,12 +182,9 @@ mod tests {
             (false, json!({"hold": {"state": "Held"}}), true, true),
             (true, json!({"hold": {"state": "Released"}}), false, true),
         ] {
-            let status: BreakglassChangeStatus = serde_json::from_value(said).unwrap();
-            assert_eq!(
-                (holds(&change(let_in), &status), is_ours(&change(let_in), &status)),
-                (held, ours),
-                "{status:?}"
-            );
+            let mut change = BreakglassChange::new("c", change(let_in));
+            change.status = serde_json::from_value(said).unwrap();
+            assert_eq!((holds(&change), is_ours(&change)), (held, ours), "{change:?}");
         }
     }
 

@@ -88,7 +88,8 @@ impl Connection {
         self.bounded(request()).await
     }
 
-    async fn knows_our_kinds(&self) -> bool {
+    /// Whether the server knows tokens and records. Who may not ask is taken for somebody whose server does.
+    pub async fn knows_our_kinds(&self) -> bool {
         let version = format!("{GROUP}/v1alpha1");
         let answer = self.bounded(self.client.list_api_group_resources(&version)).await;
         !matches!(answer, Some(Err(kube::Error::Api(status))) if status.code == 404)

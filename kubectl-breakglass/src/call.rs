@@ -70,6 +70,21 @@ pub async fn delete(client: &Client, api: &Api<DynamicObject>, name: &str, reall
     remove(client, (api, name), None, really).await
 }
 
+/// Patches the metadata of the very object with this uid: one that took its name since is another's.
+///
+/// # Errors
+/// What the API server answers. `Api` where it says no.
+pub async fn patch_metadata(
+    api: &Api<DynamicObject>,
+    (name, uid): (&str, &str),
+    mut metadata: Value,
+) -> kube::Result<()> {
+    metadata["uid"] = uid.into();
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Merge(serde_json::json!({"metadata": metadata}));
+    api.patch_metadata(name, &params, &patch).await.map(drop)
+}
+
 /// What a write to an object, as it was read, is sent to.
 #[derive(Clone, Copy, Debug)]
 pub struct Addressee<'a> {

@@ -126,6 +126,8 @@ pub mod prove;
 pub mod removal;
 // Stamps, taken off.
 pub mod unstamp;
+// Objects that an engine is kept from, given back to it.
+pub mod holds;
 // One file a command.
 pub mod commands;
 // stdout is data, stderr is talk.

@@ -50,9 +50,7 @@ pub async fn now(cluster: &Connection, change: &BreakglassChange) -> Result<Now>
     let status = spec.subresource.as_deref() == Some("status");
     let found = told(cluster, &spec.target, found.map(|found| (found, status))).await?;
     Ok(match found {
-        Now::There(object) if is_ours(spec, &change.status.clone().unwrap_or_default()) => {
-            Now::There(without_hold(object))
-        }
+        Now::There(object) if is_ours(change) => Now::There(without_hold(object)),
         other => other,
     })
 }

@@ -143,7 +143,7 @@ pub async fn remove(cluster: &Connection, part: &Part, deadline: Deadline) -> Re
 }
 
 /// Whether our webhook said no, or cannot be asked.
-fn is_in_the_way(status: &Status) -> bool {
+pub fn is_in_the_way(status: &Status) -> bool {
     refusal(&status.message).is_some() || (status.code == 500 && status.message.contains("breakglass.dev"))
 }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use breakglass::stamp;
 use futures::StreamExt;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject};
 use serde_json::{Map, Value, json};
 
-use crate::call::FIELD_MANAGER;
+use crate::call::patch_metadata;
 use crate::connect::Connection;
 use crate::discover::{Kind, Kinds};
 use crate::explain::root_cause;
@@ -89,12 +89,9 @@ async fn clear_one(cluster: &Connection, object: &Stamped) -> Result<(), String>
         Some(namespace) => Api::<DynamicObject>::namespaced_with(cluster.client.clone(), namespace, &kind.resource),
         None => Api::all_with(cluster.client.clone(), &kind.resource),
     };
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    // Only this object: one that took its name since carries no stamp of ours.
-    let patch = Patch::Merge(without_stamp(&object.uid));
     let name = || format!("{}/{}", kind.name(), object.name);
-    match cluster.patiently(|| api.patch_metadata(&object.name, &params, &patch)).await {
-        Some(Ok(_)) => Ok(()),
+    match cluster.patiently(|| patch_metadata(&api, (&object.name, &object.uid), without_stamp())).await {
+        Some(Ok(())) => Ok(()),
         // Gone, or another one by now.
         Some(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(()),
         Some(Err(error)) => Err(format!("{}: {}", name(), root_cause(&error))),
@@ -102,11 +99,11 @@ async fn clear_one(cluster: &Connection, object: &Stamped) -> Result<(), String>
     }
 }
 
-/// The merge patch that takes our keys off an object: null is "take it off".
-fn without_stamp(uid: &str) -> Value {
+/// The metadata that takes our keys off an object in a merge patch: null is "take it off".
+fn without_stamp() -> Value {
     let nulls =
         |keys: &[&str]| -> Map<String, Value> { keys.iter().map(|&key| (key.to_owned(), Value::Null)).collect() };
-    json!({"metadata": {"uid": uid, "annotations": nulls(&stamp::ANNOTATIONS), "labels": nulls(&stamp::LABELS)}})
+    json!({"annotations": nulls(&stamp::ANNOTATIONS), "labels": nulls(&stamp::LABELS)})
 }
 
 #[cfg(test)]
@@ -115,11 +112,8 @@ mod tests {
 
     #[test]
     fn nothing_but_our_keys_is_taken_off() {
-        let patch = without_stamp("u");
-        let object = patch.as_object().unwrap();
-        assert_eq!(object.keys().collect::<Vec<_>>(), ["metadata"]);
-        let metadata = patch["metadata"].as_object().unwrap();
-        assert_eq!(metadata.keys().collect::<Vec<_>>(), ["annotations", "labels", "uid"]);
+        let metadata = without_stamp();
+        assert_eq!(metadata.as_object().unwrap().keys().collect::<Vec<_>>(), ["annotations", "labels"]);
         for map in ["annotations", "labels"] {
             for (key, value) in metadata[map].as_object().unwrap() {
                 assert!(key.starts_with("breakglass.dev/") && value.is_null(), "{key}");

@@ -284,6 +284,45 @@ fn an_uninstall_keeps_the_records_and_a_purge_leaves_nothing() {
     assert!(left.is_empty(), "{left:#?}");
 }
 
+/// Nobody is left to give back what is held when its time is up. What somebody holds themselves is theirs.
+#[test]
+fn an_uninstall_gives_back_what_changes_hold() {
+    let cluster = bare("held-away");
+    check(&cluster, &["install"], 0);
+    cluster.kubectl("admin").ok_with_input(&["apply", "--server-side", "-f", "-"], tests::users::BREAKGLASS_RIGHTS);
+    let admin = cluster.kubectl("admin").namespace("prod");
+    let hold = "kustomize.toolkit.fluxcd.io/reconcile";
+    for name in ["ours", "theirs"] {
+        cluster.set_scene(&["-n", "prod", "create", "configmap", name], "");
+        let owner = ["name=prod", "namespace=flux-system"].map(|label| format!("kustomize.toolkit.fluxcd.io/{label}"));
+        cluster.set_scene(&["-n", "prod", "label", "configmap", name, &owner[0], &owner[1]], "");
+    }
+    cluster.set_scene(&["-n", "prod", "annotate", "configmap", "theirs", &format!("{hold}=disabled")], "");
+    let alice = cluster.kubectl("alice").namespace("prod");
+    for (name, open) in [("ours", &["open", "INC-706", "--hold"][..]), ("theirs", &["open", "INC-707"])] {
+        cluster.plugin("alice").ok(&[open, &["-n", "prod", "--reason", "x", "--yes"]].concat());
+        alice.ok(&["patch", "configmap", name, "-p", r#"{"data": {"a": "b"}}"#]);
+        cluster.plugin("alice").ok(&["close", open[1]]);
+    }
+    let annotations = |name: &str| admin.json(&["get", "configmap", name])["metadata"]["annotations"].clone();
+    assert_eq!((&annotations("ours")[hold], &annotations("theirs")[hold]), (&"disabled".into(), &"disabled".into()));
+
+    let words = "configmap/ours in prod: Kustomization flux-system/prod applies Git to it again, and undoes what Git does not say";
+    let planned = check(&cluster, &["uninstall", "--dry-run"], 0);
+    check_said(&planned, &[&format!("Would be given back: {words}")]);
+    assert!(!planned.stderr.contains("theirs"), "{planned}");
+    assert_eq!(annotations("ours")[hold], "disabled", "a dry run changes nothing");
+
+    let output = check(&cluster, &["uninstall"], 0);
+    check_said(&output, &["nothing is refused", &format!("Warning: given back: {words}"), "uninstalled in "]);
+    let (ours, theirs) = (annotations("ours"), annotations("theirs"));
+    assert!(ours.get(hold).is_none() && ours.get("breakglass.dev/change").is_some(), "{ours}");
+    assert_eq!(theirs[hold], "disabled", "{theirs}");
+    // Again: nothing is held any more.
+    let again = check(&cluster, &["uninstall"], 0);
+    assert!(!again.stderr.contains("given back"), "{again}");
+}
+
 /// Every line, of every object there is, that names our group.
 fn everything_of_breakglass(admin: &Kubectl) -> Vec<String> {
     let kinds = admin.ok(&["api-resources", "--verbs=list", "-o", "name"]);

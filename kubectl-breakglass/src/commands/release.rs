@@ -62,7 +62,7 @@ pub async fn release(ctx: &mut Ctx<'_>, args: &ReleaseArgs) -> Result<Exit> {
 }
 
 fn has_it_held(record: &Record) -> bool {
-    holds(&record.change.spec, &record.change.status.clone().unwrap_or_default())
+    holds(&record.change)
 }
 
 /// Waits until the engine has it, and says what that means.

@@ -11,6 +11,7 @@ use crate::commands::install::{seconds, timeout};
 use crate::ctx::Ctx;
 use crate::discover::discover;
 use crate::error::{CommandError, Result};
+use crate::holds::{Holds, give_back, held};
 use crate::in_force::policy_in_force;
 use crate::manifests::Part;
 use crate::pass::{Cause, Pass};
@@ -27,6 +28,10 @@ use crate::unstamp::{clear, stamped};
 /// This takes the right to delete them, which a cluster admin has, and no token:
 /// the API server asks no webhook about them, and its audit log says who it was.
 /// With --incident a token is opened first, and what goes is on record, too.
+///
+/// What changes hold (open --hold) is given back to its engine, object by object:
+/// nobody is left to do so when its time is up. The engine then undoes what Git
+/// does not say.
 ///
 /// Records, policy, stamps and the key that records verify by are kept: install
 /// finds them again. With --purge they go as well, for good.
@@ -101,10 +106,10 @@ pub async fn uninstall(ctx: &mut Ctx<'_>, args: &UninstallArgs) -> Result<Exit> 
     } else {
         unlock(ctx, [&configurations(), &removal.webhook], deadline).await?;
     }
+    let mut exit = lift_holds(ctx, deadline).await;
     rest(ctx, &removal, deadline).await?;
-    let mut exit = Exit::Done;
-    if args.purge {
-        exit = purge(ctx, &removal, deadline).await?;
+    if args.purge && purge(ctx, &removal, deadline).await? != Exit::Done {
+        exit = Exit::Half;
     }
     check_nothing_is_locked(ctx, deadline).await?;
     ctx.printer.say(&format!("uninstalled in {}", seconds(started)));
@@ -161,6 +166,33 @@ async fn remove_all(ctx: &Ctx<'_>, parts: &[Part], deadline: Deadline) -> Result
     })
 }
 
+/// Gives back what is held: nobody is left to do so when its time is up. What cannot be given back is no reason to leave a lock.
+async fn lift_holds(ctx: &mut Ctx<'_>, deadline: Deadline) -> Exit {
+    let holds = find_holds(ctx).await;
+    let mut exit = if holds.failures.is_empty() { Exit::Done } else { Exit::Half };
+    for held in &holds.held {
+        match give_back(&ctx.cluster, held, deadline).await {
+            Ok(()) => ctx.printer.say(&format!("Warning: given back: {}", held.words())),
+            Err(why) => {
+                ctx.printer.say(&format!("Warning: still held, for ever: {}: {why}", held.target.place()));
+                ctx.printer.say(&format!("hint: {}", held.command()));
+                exit = Exit::Half;
+            }
+        }
+    }
+    exit
+}
+
+/// What is held. What cannot be told is said.
+async fn find_holds(ctx: &mut Ctx<'_>) -> Holds {
+    let holds = held(&ctx.cluster).await;
+    let holds = holds.unwrap_or_else(|error| Holds { failures: vec![error.message], ..Holds::default() });
+    for failure in &holds.failures {
+        ctx.printer.say(&format!("Warning: an object may be held, and stay so: {failure}"));
+    }
+    holds
+}
+
 /// What the webhook used, last its rights.
 async fn rest(ctx: &mut Ctx<'_>, removal: &Removal, deadline: Deadline) -> Result<()> {
     let started = Instant::now();
@@ -214,6 +246,9 @@ async fn say_what_would_go(ctx: &mut Ctx<'_>, args: &UninstallArgs, found: &[(Pa
             "With the definitions go {}; stamps would be taken off {number} objects.",
             records(ctx).await
         ));
+    }
+    for held in find_holds(ctx).await.held {
+        ctx.printer.say(&format!("Would be given back: {}", held.words()));
     }
     if found.iter().any(|(_, guarded)| *guarded) {
         ctx.printer.say("To have it on record, give --incident and --reason.");

@@ -50,14 +50,13 @@ pub fn of(
     (sight, kustomization): (Option<&Sight>, Option<&Kustomization>),
     now: DateTime<Utc>,
 ) -> Hold {
-    let status = change.status.clone().unwrap_or_default();
-    let Some(sight) = sight.filter(|_| hold::is_ours(&change.spec, &status)) else { return Hold::None };
+    let Some(sight) = sight.filter(|_| hold::is_ours(change)) else { return Hold::None };
     match (sight.is_held, is_over(cluster, change, kustomization, now)) {
         (true, Some(over)) => Hold::Over(over),
         (true, None) => Hold::Held,
         // What the write itself held and somebody has let go since, they had a reason to; who says so afterwards wants it.
         (false, None) => {
-            let is_said = status.hold.is_some_and(|hold| hold.state == HoldState::Held);
+            let is_said = hold::said(change).is_some_and(|hold| hold.state == HoldState::Held);
             let can = sight.owner.as_ref().is_some_and(|owner| owner.can_be_held());
             if is_said && can { Hold::Wanted } else { Hold::None }
         }
@@ -79,13 +78,13 @@ fn is_over(
     kustomization: Option<&Kustomization>,
     now: DateTime<Utc>,
 ) -> Option<Over> {
-    let status = change.status.clone().unwrap_or_default();
-    if !hold::holds(&change.spec, &status) {
+    if !hold::holds(change) {
         return Some(Over::Released);
     }
     if is_applied(change, kustomization) {
         return Some(Over::InGit);
     }
+    let status = change.status.clone().unwrap_or_default();
     let rules = cluster.rules();
     let debt = &rules.environment_of_record(&change.spec.environment).debt;
     (now >= hold::end(&change.spec, &status, debt).instant()).then_some(Over::Late)

@@ -268,7 +268,7 @@ impl Settler {
             self.notices.say(Notice::about(change, Kind::Warning, "UndoneByEngine", text));
         }
         restamp::restamp(&self.cluster, &change.spec.target).await?;
-        if hold::is_ours(&change.spec, &change.status.clone().unwrap_or_default()) {
+        if hold::is_ours(change) {
             holding::give_back(&self.cluster, change, (self.clock)()).await?;
         }
         // What stood under it may be seen in another light.
@@ -358,8 +358,7 @@ fn engine_of(change: &BreakglassChange) -> &str {
 
 /// Who said something about its hold, for a sentence.
 fn said_by(change: &BreakglassChange) -> &str {
-    let hold = change.status.as_ref().and_then(|status| status.hold.as_ref());
-    hold.and_then(|hold| hold.by.as_deref()).unwrap_or("somebody")
+    hold::said(change).and_then(|hold| hold.by.as_deref()).unwrap_or("somebody")
 }
 
 /// Whether a change has come to its end.

@@ -85,7 +85,7 @@ pub async fn look(cluster: &Cluster, key: &Key, change: &BreakglassChange) -> Re
         bail!("{} {} is nested too deep to be compared", target.resource, target.name);
     };
     let whole = serde_json::to_value(&object).with_context(what)?;
-    let is_ours = hold::is_ours(spec, &change.status.clone().unwrap_or_default());
+    let is_ours = hold::is_ours(change);
     Ok(Some(Sight {
         uid: object.uid().unwrap_or_default(),
         recorded: if is_ours { hold::without_hold(recorded) } else { recorded },
