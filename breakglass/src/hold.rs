@@ -31,6 +31,13 @@ pub fn is_wanted(write: &Write<'_>, decision: &Decision<'_>) -> bool {
         && !mark::changes_nothing(write)
 }
 
+/// Whether their object is given back when these changes are undone, the latest first: they hold it, and found it free.
+pub fn ends_with(changes: &[BreakglassChange]) -> bool {
+    let found =
+        changes.last().and_then(|first| first.spec.before.as_ref()?.pointer("/metadata/annotations")?.get(HOLD.0));
+    changes.iter().any(holds) && found.is_none_or(|value| value != HOLD.1)
+}
+
 /// Whether these annotations hold their object.
 pub fn is_held(annotations: &BTreeMap<String, String>) -> bool {
     annotations.get(HOLD.0).is_some_and(|value| value == HOLD.1)
@@ -160,6 +167,29 @@ mod tests {
             "target": {"apiVersion": "v1", "kind": "ConfigMap", "resource": "configmaps", "name": "a"},
             "decideBy": "2026-11-21T12:00:00Z"}))
         .unwrap()
+    }
+
+    #[test]
+    fn what_is_undone_is_given_back_unless_it_was_held_before() {
+        let change = |before: Value, hold: bool| {
+            BreakglassChange::new("c", BreakglassChangeSpec { before: Some(before), ..change(hold) })
+        };
+        let [free, held] = [json!({}), json!({HOLD.0: HOLD.1})].map(|map| json!({"metadata": {"annotations": map}}));
+        let enabled = json!({"metadata": {"annotations": {HOLD.0: "enabled"}}});
+        for (changes, expected) in [
+            (vec![], false),
+            (vec![change(free.clone(), true)], true),
+            (vec![change(json!({}), true)], true),
+            (vec![change(enabled, true)], true),
+            (vec![change(free.clone(), false)], false),
+            (vec![change(held.clone(), true)], false),
+            // The second holds on, or one of two does.
+            (vec![change(held.clone(), true), change(free.clone(), true)], true),
+            (vec![change(held.clone(), false), change(free.clone(), true)], true),
+            (vec![change(free, true), change(held, false)], false),
+        ] {
+            assert_eq!(ends_with(&changes), expected, "{changes:?}");
+        }
     }
 
     #[test]

@@ -62,10 +62,21 @@ pub fn with_hold(metadata: &Metadata, mut steps: Vec<Step>) -> Vec<Step> {
     if metadata.annotations.is_none() && !steps.iter().any(|step| step.path == map) {
         steps.push(Step { op: "add", path: map.to_owned(), value: Some(Value::Empty {}) });
     }
-    let (key, value) = HOLD;
-    let path = PointerBuf::from_tokens(["metadata", "annotations", key]).to_string();
-    steps.push(Step { op: "add", path, value: Some(Value::Text(value.to_owned())) });
+    steps.push(Step { op: "add", path: held(), value: Some(Value::Text(HOLD.1.to_owned())) });
     steps
+}
+
+/// The steps that give the object back to the engine, after those that take our keys off.
+pub fn without_hold(metadata: &Metadata, mut steps: Vec<Step>) -> Vec<Step> {
+    if hold::is_held(metadata.annotations()) {
+        steps.push(Step { op: "remove", path: held(), value: None });
+    }
+    steps
+}
+
+/// Where an object says that it is held.
+fn held() -> String {
+    PointerBuf::from_tokens(["metadata", "annotations", HOLD.0]).to_string()
 }
 
 #[cfg(test)]
@@ -144,6 +155,26 @@ mod tests {
                 object
             };
             prop_assert_eq!(bare(without(object)), bare(without(plain)));
+        }
+
+        /// What was held is given back, and nothing else is different; what was not gets no step.
+        #[test]
+        fn a_hold_goes_as_it_came(annotations in map(), wanted in keys()) {
+            let metadata = Metadata { annotations, ..Default::default() };
+            prop_assert_eq!(without_hold(&metadata, patch(&metadata, &wanted)), patch(&metadata, &wanted));
+            let mut annotations = metadata.annotations.clone().unwrap_or_default();
+            annotations.insert(HOLD.0.to_owned(), HOLD.1.to_owned());
+            let held = Metadata { annotations: Some(annotations), ..Default::default() };
+            let mut object = json!({"metadata": {"annotations": held.annotations}});
+            let mut plain = object.clone();
+            let steps = without_hold(&held, patch(&held, &wanted));
+            for (object, steps) in [(&mut object, steps), (&mut plain, patch(&held, &wanted))] {
+                let steps = serde_json::from_value::<json_patch::Patch>(serde_json::to_value(steps).unwrap()).unwrap();
+                json_patch::patch(object, &steps).unwrap();
+            }
+            prop_assert!(object["metadata"]["annotations"].get(HOLD.0).is_none());
+            plain["metadata"]["annotations"].as_object_mut().unwrap().remove(HOLD.0);
+            prop_assert_eq!(object, plain);
         }
 
         /// L-03: for keys that are as they should be, no patch is sent.

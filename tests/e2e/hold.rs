@@ -156,3 +156,31 @@ fn what_is_rejected_is_put_back_and_not_held_any_more() {
     })
     .unwrap();
 }
+
+/// Whoever takes a held hotfix back by hand leaves nothing behind: no stamp, no debt, and nothing that keeps Flux away.
+#[test]
+fn what_is_undone_by_hand_is_undone_and_not_held_any_more() {
+    let cluster = Cluster::own("undone-held");
+    let reason = ["-n", "prod", "--reason", "a test", "--hold", "--yes"];
+    cluster.plugin("alice").ok(&[&["open", "INC-865"], &reason[..]].concat());
+    let alice = cluster.kubectl("alice").namespace("prod");
+    let get = || alice.json(&["get", "deployment", "api"]);
+    let before = get();
+    let set = |image: &str| alice.run(&["set", "image", "deployment/api", &format!("api={image}")]);
+    for hotfix in ["registry.example.com/api:hotfix", "registry.example.com/api:hotter"] {
+        set(hotfix);
+        assert_eq!(get()["metadata"]["annotations"][HELD], "disabled");
+    }
+    let undo = set(image(&before));
+    assert!(undo.status == 0 && undo.warnings().iter().all(|warning| !warning.starts_with("held: ")), "{undo}");
+    let after = get();
+    assert_eq!(after["spec"], before["spec"]);
+    assert!(stamp(&after).is_empty() && after["metadata"]["annotations"].get(HELD).is_none(), "{after:#}");
+    wait_until("all three to be settled", LIMIT, || {
+        let changes = cluster.changes("INC-865");
+        let told: Vec<String> = changes.iter().map(|change| change["status"]["outcome"].to_string()).collect();
+        let undone = told.iter().all(|outcome| outcome == "\"Undone\"");
+        if told.len() == 3 && undone { Ok(()) } else { Err(format!("{told:?}")) }
+    })
+    .unwrap();
+}

@@ -11,7 +11,7 @@ use breakglass::api::{BreakglassChange, Mode, Operation, Timestamp};
 use breakglass::decide::{Decision, REHEARSED};
 use breakglass::hold;
 use breakglass::mark::{self, Ink, Past};
-use breakglass::patch::{patch, with_hold};
+use breakglass::patch::{patch, with_hold, without_hold};
 use breakglass::record::{self, ATTEMPT, Circumstances, record};
 use breakglass::rules::Rules;
 use breakglass::seal::{self, Claim, Key};
@@ -91,13 +91,17 @@ impl Admission {
         let decision = scene.decide(write);
         let ink = Ink { key: &self.key, now: scene.now, random: (self.random)() };
         let replayed = self.replayed(write, &decision).await?;
-        let undone = !self.undone(write, &decision, &scene.rules).await?.is_empty();
-        let keys = mark::wanted_keys(write, &decision, ink, Past { replayed: replayed.as_deref(), undone });
+        let undone = self.undone(write, &decision, &scene.rules).await?;
+        let past = Past { replayed: replayed.as_deref(), undone: !undone.is_empty() };
+        let keys = mark::wanted_keys(write, &decision, ink, past);
         let mut answer = Answer::allow();
         if let (Some(keys), Some(after)) = (keys, &write.after) {
             let steps = patch(&after.metadata, &keys);
-            let held = !undone && hold::is_wanted(write, &decision);
-            let steps = if held { with_hold(&after.metadata, steps) } else { steps };
+            let steps = match &undone[..] {
+                [] if hold::is_wanted(write, &decision) => with_hold(&after.metadata, steps),
+                changes if hold::ends_with(changes) => without_hold(&after.metadata, steps),
+                _ => steps,
+            };
             answer.patch = steps.into_iter().map(Patch::Stamp).collect();
         }
         let noted = matches!(decision, Decision::Note | Decision::Tolerate(_));
@@ -149,7 +153,8 @@ impl Admission {
             Decision::Admit { token, environment } => {
                 // The first call takes the stamp off what undoes; whatever has one undoes nothing, and is not looked up again.
                 let bare = stamp::Keys::of_object(write.after.as_ref()).is_empty();
-                let undoes = if bare { self.undone(write, &decision, &scene.rules).await? } else { Vec::new() };
+                let undone = if bare { self.undone(write, &decision, &scene.rules).await? } else { Vec::new() };
+                let undoes: Vec<String> = undone.iter().map(ResourceExt::name_any).collect();
                 let circumstances = Circumstances {
                     token,
                     environment,
@@ -252,7 +257,7 @@ impl Admission {
         write: &Write<'_>,
         decision: &Decision<'_>,
         rules: &Rules,
-    ) -> Result<Vec<String>, Unavailable> {
+    ) -> Result<Vec<BreakglassChange>, Unavailable> {
         match decision {
             Decision::Admit { .. } => Ok(past::undone(&self.cluster, rules, &self.key, write).await?),
             _ => Ok(Vec::new()),

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use breakglass::api::{BreakglassChange, ChangePhase};
+use breakglass::mark;
 use breakglass::record;
 use breakglass::rules::Rules;
 use breakglass::seal::Key;
@@ -20,32 +21,28 @@ const DEPTH: usize = 8;
 ///
 /// # Errors
 /// Where the API server does not say.
-pub async fn undone(cluster: &Cluster, rules: &Rules, key: &Key, write: &Write<'_>) -> Result<Vec<String>> {
-    if write.verb != Verb::Update || !write.can_carry_stamp() {
-        return Ok(Vec::new());
+pub async fn undone(cluster: &Cluster, rules: &Rules, key: &Key, write: &Write<'_>) -> Result<Vec<BreakglassChange>> {
+    let mut changes = Vec::new();
+    if write.verb != Verb::Update || !write.can_carry_stamp() || mark::changes_nothing(write) {
+        return Ok(changes);
     }
     let before = Keys::of_object(write.before.as_ref());
     let mut next = before.annotation(stamp::CHANGE).map(str::to_owned);
-    let mut names = Vec::new();
     while let Some(name) = next.take() {
-        if names.len() == DEPTH {
+        if changes.len() == DEPTH {
             return Ok(Vec::new());
         }
-        let Some(change) = cluster.live_change(&name).await? else { return Ok(Vec::new()) };
-        let Some(was) = change.spec.before.as_ref().filter(|_| is_whole(&change)) else { return Ok(Vec::new()) };
-        names.push(name);
-        let earlier = was.pointer("/metadata/annotations").and_then(|map| map.get(stamp::CHANGE));
-        match earlier.and_then(|name| name.as_str()) {
-            Some(earlier) => next = Some(earlier.to_owned()),
-            None if record::puts_back(write, rules, key, was) => return Ok(names),
-            None => return Ok(Vec::new()),
-        }
+        let Some(change) = cluster.live_change(&name).await?.filter(is_whole) else { return Ok(Vec::new()) };
+        let was = change.spec.before.as_ref().and_then(|was| was.pointer("/metadata/annotations"));
+        next = was.and_then(|was| was.get(stamp::CHANGE)?.as_str()).map(str::to_owned);
+        changes.push(change);
     }
-    Ok(Vec::new())
+    Ok(if record::undoes(write, rules, key, &changes) { changes } else { Vec::new() })
 }
 
 /// Whether the record says what the object was: all of it, and of the object itself.
 fn is_whole(change: &BreakglassChange) -> bool {
     let settled = change.status.as_ref().is_some_and(|status| status.phase == Some(ChangePhase::Settled));
-    !settled && !change.spec.truncated && change.spec.subresource.is_none() && !change.name_any().is_empty()
+    let spec = &change.spec;
+    !settled && !spec.truncated && spec.subresource.is_none() && spec.before.is_some() && !change.name_any().is_empty()
 }

@@ -167,12 +167,15 @@ fn attempt(
     key.name_attempt(&parts)
 }
 
-/// Whether a write puts its object back to `before`, what a record says it was: our own keys and the notes that clients and
-/// controllers keep about their own work aside.
-pub fn puts_back(write: &Write<'_>, rules: &Rules, key: &Key, before: &Value) -> bool {
+/// Whether a write undoes these changes of its object, the latest first: all is as the first of them found it, our own keys and the
+/// notes that clients and controllers keep about their own work aside, and what holds the object because of them.
+pub fn undoes(write: &Write<'_>, rules: &Rules, key: &Key, changes: &[BreakglassChange]) -> bool {
+    let Some(was) = changes.last().and_then(|first| first.spec.before.clone()) else { return false };
     let redactions = redactions(write, rules);
     let Some(after) = write.after.as_ref().and_then(|after| body(after, &redactions, key, false)) else { return false };
-    without_notes(after) == without_notes(before.clone())
+    let held = changes.iter().any(hold::holds);
+    let plain = |object: Value| without_notes(if held { hold::without_hold(object) } else { object });
+    plain(after) == plain(was)
 }
 
 /// What a patch does, our own keys aside, which differ between attempts. Of a create nothing: it is not tried again.

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::api::BreakglassChange;
-use crate::record::{ATTEMPT, BODY_LIMIT, Circumstances, puts_back, record};
+use crate::engine::HOLD;
+use crate::record::{ATTEMPT, BODY_LIMIT, Circumstances, record, undoes};
 
 /// A value that must stand in no record.
 const CANARY: &str = "Y2FuYXJ5";
@@ -210,14 +211,17 @@ proptest! {
         prop_assert_eq!(&is["metadata"]["labels"], &after["metadata"]["labels"]);
     }
 
-    /// An object is put back when all is as it was, whatever our keys and the notes of clients say; and not otherwise.
+    /// A change is undone when all is as it was, whatever our keys, the notes of clients, and its own hold say; and not otherwise.
     #[test]
-    fn an_object_is_put_back_when_all_is_as_it_was(sent in sent(), keys in any_keys(), another in any::<bool>()) {
+    fn a_change_is_undone_when_all_is_as_it_was(
+        sent in sent(), keys in any_keys(), another in any::<bool>(), [holds, held] in any::<[bool; 2]>(),
+    ) {
         let Some(before) = sent.before.clone().filter(|_| sent.verb == Verb::Update) else { return Ok(()) };
         if sent.resource.subresource.is_some() {
             return Ok(());
         }
-        let was = recorded(&sent, &Rules::built_in().unwrap()).spec.before.unwrap();
+        let mut change = recorded(&sent, &Rules::built_in().unwrap());
+        change.spec.hold = holds;
         let mut after = before;
         put(&mut after, &keys);
         after["metadata"]["resourceVersion"] = json!("99");
@@ -227,9 +231,14 @@ proptest! {
         if another {
             after["metadata"]["annotations"]["example.com/note"] = json!("");
         }
+        if held {
+            after["metadata"]["annotations"][HOLD.0] = json!(HOLD.1);
+        }
         let sent = Sent { after: Some(after), ..sent };
         let (rules, key) = (Rules::built_in().unwrap(), key());
-        prop_assert_eq!(sent.ask(|write| puts_back(write, &rules, &key, &was)), !another);
+        let expected = !another && (holds || !held);
+        prop_assert_eq!(sent.ask(|write| undoes(write, &rules, &key, &[change.clone()])), expected);
+        prop_assert!(!sent.ask(|write| undoes(write, &rules, &key, &[])));
     }
 
     /// Attempts of one write go by one name, whatever stamp the object carried before and carries in each; another one
