@@ -90,7 +90,7 @@ impl Inventory {
         let destination = ["/spec/destination/server", "/spec/destination/name"].map(text);
         let elsewhere = match kind {
             "Application" => !destination.iter().any(|name| HERE.contains(name)),
-            _ => keeper.pointer("/spec/kubeConfig").is_some_and(|config| !config.is_null()),
+            _ => !list::applies_here(keeper),
         };
         // What it has applied is in another cluster.
         if elsewhere {

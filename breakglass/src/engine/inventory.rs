@@ -11,11 +11,18 @@ pub fn id(target: &Target) -> String {
     format!("{namespace}_{}_{}_{}", target.name.replace(':', "__"), target.group(), target.kind)
 }
 
-/// Whether the inventory of this Kustomization lists the object.
+/// Whether a Kustomization, or a HelmRelease, applies to the cluster that it lives in, and not through a kubeconfig to another
+/// (fluxcd/kustomize-controller docs/spec/v1/kustomizations.md, "KubeConfig reference").
+pub fn applies_here(keeper: &Value) -> bool {
+    keeper.pointer("/spec/kubeConfig").is_none_or(Value::is_null)
+}
+
+/// Whether the inventory of this Kustomization lists the object of this cluster.
 pub fn lists(kustomization: &Value, target: &Target) -> bool {
     let id = id(target);
     let entries = kustomization.pointer("/status/inventory/entries").and_then(Value::as_array);
-    entries.into_iter().flatten().any(|entry| entry.get("id").and_then(Value::as_str) == Some(&id))
+    let mut ids = entries.into_iter().flatten().filter_map(|entry| entry.get("id")?.as_str());
+    applies_here(kustomization) && ids.any(|entry| entry == id)
 }
 
 #[cfg(test)]
@@ -44,6 +51,10 @@ mod tests {
             (target("apps/", "StatefulSet", Some("prod"), "api"), false),
         ] {
             assert_eq!(lists(&kustomization, &target), listed, "{target:?}");
+            // What lives in another cluster is not this object, whatever it is called.
+            let mut remote = kustomization.clone();
+            remote["spec"] = json!({"kubeConfig": {"secretRef": {"name": "eu"}}});
+            assert!(!lists(&remote, &target), "{target:?}");
         }
         assert!(!lists(&json!({}), &target("", "ConfigMap", Some("prod"), "s")));
     }

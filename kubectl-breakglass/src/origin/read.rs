@@ -1,6 +1,7 @@
 //! Asks the cluster where an object comes from.
 
 use breakglass::api::Target;
+use breakglass::engine::inventory;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use serde_json::Value;
 
@@ -30,13 +31,14 @@ pub async fn origin(cluster: &Connection, target: &Target, object: Option<&Value
     Ok(Origin::of(target, object, &all(cluster).await?))
 }
 
-/// Every Kustomization that applies from a Git repository.
+/// Every Kustomization that applies to this cluster from a Git repository.
 ///
 /// # Errors
 /// When Kustomizations may not be read, or the cluster does not answer.
 pub async fn applied_from_git(cluster: &Connection) -> Result<Vec<Applied>> {
-    let applied = all(cluster).await?.iter().filter_map(Applied::of).collect::<Vec<_>>();
-    Ok(applied.into_iter().filter(|applied| applied.source.kind == "GitRepository").collect())
+    let all = all(cluster).await?;
+    let applied = all.iter().filter(|kustomization| inventory::applies_here(kustomization)).filter_map(Applied::of);
+    Ok(applied.filter(|applied| applied.source.kind == "GitRepository").collect())
 }
 
 /// The repository behind a source; `None` where there is no such GitRepository, or it is another kind of source.

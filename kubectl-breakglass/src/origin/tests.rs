@@ -67,6 +67,12 @@ fn the_owner_is_who_lists_it_and_labels_that_say_otherwise_lie() {
     // Moved from one to the other: both list it for a while.
     let moved = [kustomization("old", &[ours]), kustomization("prod", &[ours])];
     check(Some(labelled("prod")), &moved, prod(), None);
+    // What it lists is in another cluster, though it is called the same, and labelled the same.
+    let mut remote = kustomization("eu", &[ours]);
+    remote["spec"]["kubeConfig"] = json!({"secretRef": {"name": "eu"}});
+    check(None, std::slice::from_ref(&remote), None, None);
+    check(Some(labelled("prod")), &[remote.clone(), kustomization("prod", &[ours])], prod(), None);
+    check(Some(labelled("eu")), &[remote], None, Some("no inventory of a Kustomization lists it"));
     // Of a chart there is a claim, and nothing here that could confirm it.
     let release = json!({"metadata": {"labels": {"helm.toolkit.fluxcd.io/name": "api"}}});
     check(Some(release), &[], None, None);
