@@ -19,6 +19,11 @@ pub fn is_same_repository(one: &str, other: &str) -> bool {
     one.host == other.host && one.path == other.path && (one.port == other.port || one.scheme != other.scheme)
 }
 
+/// The name of the server that a repository is on; none where it is on this machine.
+pub fn host(url: &str) -> Option<String> {
+    Some(Address::of(url).host).filter(|host| !host.is_empty())
+}
+
 impl Address {
     fn of(url: &str) -> Self {
         let url = url.trim();

@@ -1,11 +1,15 @@
 //! Checkout: somebody's clone of a repository, in which a commit is made without touching their files or their branch.
 
-// The program.
+// A program of the person's.
+mod program;
+// Git.
 mod git;
 // Whether two URLs are one repository.
 mod address;
 // A directory of our own beside their files.
 mod worktree;
+// What somebody is to merge.
+mod pull_request;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +18,7 @@ use crate::error::{CommandError, Result};
 use address::is_same_repository;
 use git::Git;
 
+pub use pull_request::{Proposal, PullRequests};
 pub use worktree::{CHANGE_TRAILER, Worktree};
 
 /// A clone of a repository.

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::git::{Git, Said};
+use super::git::Git;
+use super::program::Said;
 use super::{Start, head};
 use crate::error::{CommandError, Result};
 
@@ -194,6 +195,15 @@ impl Worktree {
     /// When git fails.
     pub async fn tip(&self) -> Result<String> {
         self.git.run(&["rev-parse", "HEAD"]).await
+    }
+
+    /// The words of the last commit: its first line, and the rest.
+    ///
+    /// # Errors
+    /// When git fails.
+    pub async fn words(&self) -> Result<(String, String)> {
+        let title = self.git.run(&["log", "-1", "--format=%s"]).await?;
+        Ok((title, self.git.run(&["log", "-1", "--format=%b"]).await?))
     }
 
     /// Whether all of the branch is in what the engine follows.

@@ -32,7 +32,8 @@ use crate::want::states;
 /// proves it: everything that the repository renders says the same as before,
 /// but for this change. The result is one commit on the branch
 /// breakglass/INCIDENT of your clone, made beside your own files, which are not
-/// touched. With --push it is pushed; somebody then merges it.
+/// touched. With --push it is pushed, with --pr a pull request is opened as well;
+/// somebody then merges it.
 ///
 /// Of several changes all are accepted, or none. On a terminal you are asked
 /// about each; nothing is asked with --yes, and nowhere else.
@@ -63,6 +64,9 @@ pub struct AcceptArgs {
     /// Push the branch
     #[arg(long)]
     pub push: bool,
+    /// Push the branch, and open a pull request with gh or glab
+    #[arg(long)]
+    pub pr: bool,
     /// A new file, from the top of the repository, for an object that no engine applies yet
     #[arg(long, value_name = "FILE")]
     pub path: Option<PathBuf>,
@@ -70,7 +74,7 @@ pub struct AcceptArgs {
     #[arg(long, value_name = "REASON")]
     pub note: Option<String>,
     /// Give the verdict alone, because Git says it already or a person sees to it
-    #[arg(long, requires = "note", conflicts_with_all = ["push", "path"])]
+    #[arg(long, requires = "note", conflicts_with_all = ["push", "pr", "path"])]
     pub no_commit: bool,
     /// Print the commit's diff, say what would happen, and keep nothing
     #[arg(long)]
@@ -88,6 +92,11 @@ impl AcceptArgs {
     fn file(&self) -> Option<PathBuf> {
         let parts = self.path.as_ref()?.components();
         Some(parts.filter(|part| !matches!(part, Component::CurDir)).collect())
+    }
+
+    /// Whether the branch is pushed.
+    fn pushes(&self) -> bool {
+        self.push || self.pr
     }
 
     fn on_refusal(&self) -> OnRefusal {

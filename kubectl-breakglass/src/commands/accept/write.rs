@@ -11,7 +11,7 @@ use super::sort::Item;
 use super::words::message;
 use super::{AcceptArgs, SHORT};
 use crate::Exit;
-use crate::checkout::{Branches, Checkout, Remote, Worktree};
+use crate::checkout::{Branches, Checkout, Proposal, PullRequests, Remote, Worktree};
 use crate::ctx::Ctx;
 use crate::destination::Destination;
 use crate::error::{CommandError, Result};
@@ -37,6 +37,8 @@ pub(super) struct Next {
     checkout: Checkout,
     branch: String,
     followed: String,
+    /// Where it is proposed.
+    pull_request: Option<String>,
 }
 
 /// Has Git say what the cluster says of these objects, in one commit.
@@ -44,13 +46,16 @@ pub(super) async fn write(ctx: &mut Ctx<'_>, args: &AcceptArgs, (incident, items
     let destination = one_destination(items)?;
     let remote = args.remote.as_deref().map_or(Remote::At(&destination.url), Remote::Named);
     let checkout = Checkout::open(&args.repo, remote).await?;
+    let top = checkout.top.clone();
+    // Before anything is written: what cannot be opened leaves no commit behind.
+    let requests = if args.pr { Some(PullRequests::of(&top, &destination.url).await?) } else { None };
     let branch = format!("breakglass/{incident}");
     let worktree = checkout.begin(Branches { followed: &destination.branch, written: &branch }).await?;
     let since = items.iter().flat_map(|item| &item.records).map(|record| record.change.spec.time.instant()).min();
     let mut committed = worktree.committed(since.unwrap_or_else(|| ctx.now())).await?;
     let staged = stage(ctx, args, (&worktree, items), &committed).await?;
     let diff = worktree.difference().await?;
-    let next = Next { checkout, branch, followed: destination.branch.clone() };
+    let mut next = Next { checkout, branch, followed: destination.branch.clone(), pull_request: None };
     if args.dry_run {
         rehearse(ctx, &next, &diff)?;
     } else if !diff.is_empty() {
@@ -65,8 +70,11 @@ pub(super) async fn write(ctx: &mut Ctx<'_>, args: &AcceptArgs, (incident, items
         ));
     }
     let mut is_done = is_merged;
-    if args.push && !args.dry_run && !is_merged {
+    if args.pushes() && !args.dry_run && !is_merged {
         is_done = push(ctx, &next, &worktree).await?;
+    }
+    if let Some(requests) = requests.filter(|_| !args.dry_run && !is_done) {
+        next.pull_request = Some(propose(ctx, &next, (&requests, &worktree)).await?);
     }
     let said_by = if is_merged { &next.followed } else { &next.branch };
     let at = At { url: &destination.url, branch: &next.branch, said_by, worktree: &worktree };
@@ -144,6 +152,26 @@ async fn push(ctx: &mut Ctx<'_>, next: &Next, worktree: &Worktree) -> Result<boo
     }
 }
 
+/// Opens a pull request; gives where.
+async fn propose(
+    ctx: &mut Ctx<'_>,
+    next: &Next,
+    (requests, worktree): (&PullRequests<'_>, &Worktree),
+) -> Result<String> {
+    let (title, body) = worktree.words().await?;
+    let (branch, followed) = (next.branch.as_str(), next.followed.as_str());
+    match requests.open(&Proposal { branch, followed, title: &title, body: &body }).await {
+        Ok(place) => {
+            ctx.printer.say(&format!("Proposed: {}.", printable(&place)));
+            Ok(place)
+        }
+        Err(error) => {
+            let message = format!("{}; {branch} is pushed, and no verdict was given", error.message);
+            Err(CommandError { message, ..error }.hint("the same command again, which goes on from there"))
+        }
+    }
+}
+
 /// Where a record's place is looked up.
 struct At<'a> {
     url: &'a str,
@@ -198,7 +226,9 @@ pub(super) fn say_next(ctx: &mut Ctx<'_>, args: &AcceptArgs, next: Option<&Next>
     let Some(next) = next.filter(|_| !args.dry_run) else { return };
     let (branch, followed, remote) = (&next.branch, &next.followed, &next.checkout.remote);
     let top = next.checkout.top.display();
-    if args.push {
+    if let Some(place) = &next.pull_request {
+        ctx.printer.say(&format!("Next: have {} merged into {followed}, which the engine follows.", printable(place)));
+    } else if args.push {
         ctx.printer.say(&format!("Next: have {branch} merged into {followed}, which the engine follows."));
     } else {
         ctx.printer.say("Next:");
