@@ -11,30 +11,6 @@ use tests::{Cluster, Output, Together, wait_until};
 
 use crate::LIMIT;
 
-const KUSTOMIZATION: &str = "kustomizations.kustomize.toolkit.fluxcd.io/prod";
-
-/// What the repository says of the object that Flux applies to namespace prod, comments included.
-const API: &str = "\
-# The shop's API.
-apiVersion: apps/v1
-kind: Deployment
-metadata:
-  name: api
-  namespace: prod
-spec:
-  replicas: 2   # enough for a Sunday
-  selector:
-    matchLabels: {app: api}
-  template:
-    metadata:
-      labels: {app: api}
-    spec:
-      containers:
-      - name: api
-        # Built from main.
-        image: \"registry.example.com/api:1.0.0\"  # {\"$imagepolicy\": \"flux-system:api\"}
-";
-
 /// A cluster of their own: what a given cluster follows is not ours to push to.
 fn cluster() -> (std::sync::Arc<Cluster>, MutexGuard<'static, ()>) {
     static CLUSTER: Together = Together::new(|| Cluster::own("accept"));
@@ -42,37 +18,6 @@ fn cluster() -> (std::sync::Arc<Cluster>, MutexGuard<'static, ()>) {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     (CLUSTER.get(), turn)
-}
-
-/// Keeps Flux from undoing a hotfix while it is decided about, which takes it ten seconds here.
-struct Suspended<'c>(&'c Cluster);
-
-impl<'c> Suspended<'c> {
-    fn now(cluster: &'c Cluster) -> Self {
-        suspend(cluster, true);
-        Self(cluster)
-    }
-}
-
-impl Drop for Suspended<'_> {
-    fn drop(&mut self) {
-        suspend(self.0, false);
-    }
-}
-
-fn suspend(cluster: &Cluster, suspend: bool) {
-    let patch = json!({"spec": {"suspend": suspend}}).to_string();
-    cluster.set_scene(&["-n", "flux-system", "patch", KUSTOMIZATION, "--type=merge", "-p", &patch], "");
-}
-
-/// Has the repository say `API`, under a name that is the test's own, and waits until the cluster does.
-fn set_api(cluster: &Cluster, name: &str) {
-    let flux = cluster.flux();
-    let (file, api) =
-        (format!("prod/{name}.yaml"), API.replace("  name: api\n  namespace", &format!("  name: {name}\n  namespace")));
-    let list = format!("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n- {name}.yaml\n");
-    let files = [(file.as_str(), api.as_str()), ("prod/kustomization.yaml", list.as_str())];
-    flux.wait_applied(&flux.fleet.push(&format!("{name}: with comments"), &files).unwrap()).unwrap();
 }
 
 /// The changes of an incident, when all of them were seen in the cluster.
@@ -85,12 +30,6 @@ fn pending(cluster: &Cluster, incident: &str, count: usize) -> Vec<String> {
         if names.len() == count { Ok(names) } else { Err(json!(changes).to_string()) }
     })
     .unwrap()
-}
-
-/// What is alice's own in her clone.
-fn own(cluster: &Cluster) -> [String; 3] {
-    let run = |args: &[&str]| cluster.flux().fleet.git(args).unwrap();
-    [run(&["status", "--porcelain"]), run(&["rev-parse", "HEAD"]), run(&["branch", "--show-current"])]
 }
 
 /// A hook of the server that refuses every push.
@@ -112,10 +51,10 @@ fn verdict_of(cluster: &Cluster, change: &str) -> Value {
 #[test]
 fn an_image_and_a_scale_become_one_commit_whatever_ends_the_run_before() {
     let (cluster, _turn) = cluster();
-    set_api(&cluster, "api");
+    cluster.set_api("api");
     let fleet = &cluster.flux().fleet;
     let main = || git(&fleet.bare, &["rev-parse", "main"]).unwrap();
-    let held = Suspended::now(&cluster);
+    let held = cluster.suspend_flux();
     cluster.open("alice", "INC-860", "prod");
     let alice = cluster.kubectl("alice").namespace("prod");
     alice.ok(&["set", "image", "deployment/api", "api=registry.example.com/api:1.0.1"]);
@@ -124,7 +63,7 @@ fn an_image_and_a_scale_become_one_commit_whatever_ends_the_run_before() {
 
     // She is in the middle of something else.
     fs::write(fleet.clone.join("prod/api.yaml"), "unsaved").unwrap();
-    let (before, old) = (own(&cluster), main());
+    let (before, old) = (fleet.persons_own(), main());
 
     // A dry run shows the diff, and keeps nothing.
     let dry = accept_in_clone(&cluster, &["--incident", "INC-860", "--dry-run"]);
@@ -157,7 +96,7 @@ fn an_image_and_a_scale_become_one_commit_whatever_ends_the_run_before() {
     );
     assert!(changes.iter().all(|change| verdict_of(&cluster, change)["phase"] == "Pending"));
     let commit = fleet.git(&["rev-parse", "breakglass/INC-860"]).unwrap();
-    assert_eq!((main(), own(&cluster)), (old.clone(), before.clone()));
+    assert_eq!((main(), fleet.persons_own()), (old.clone(), before.clone()));
 
     // Again, from elsewhere: the same commit, pushed, merged, and the verdict.
     fs::remove_file(fleet.bare.join("hooks/pre-receive")).unwrap();
@@ -166,7 +105,7 @@ fn an_image_and_a_scale_become_one_commit_whatever_ends_the_run_before() {
     assert_eq!(again.status, 0, "{again}");
     assert!(again.stderr.contains("fleet: merged breakglass/INC-860 into main"), "{again}");
     assert!(!again.stderr.contains("Next:"), "{again}");
-    assert_eq!((main(), own(&cluster)), (commit.clone(), before.clone()));
+    assert_eq!((main(), fleet.persons_own()), (commit.clone(), before.clone()));
     assert_eq!(git(&fleet.bare, &["rev-list", "--count", &format!("{old}..main")]).unwrap(), "1");
     let place = json!({"repository": URL, "branch": "breakglass/INC-860", "commit": commit, "path": "prod/api.yaml"});
     let expected = json!({"phase": "Accepted", "by": "alice@example.com", "note": "the load stays", "git": place});
@@ -188,7 +127,7 @@ fn an_image_and_a_scale_become_one_commit_whatever_ends_the_run_before() {
     let third = accept_in_clone(&cluster, &push);
     assert_eq!(third.status, 0, "{third}");
     assert!(third.stderr.contains("Nothing to commit: main says it already."), "{third}");
-    assert_eq!((main(), own(&cluster)), (commit.clone(), before));
+    assert_eq!((main(), fleet.persons_own()), (commit.clone(), before));
     assert!(changes.iter().all(|change| verdict_of(&cluster, change)["phase"] == "Accepted"));
     assert_eq!(fleet.git(&["worktree", "list"]).unwrap().lines().count(), 1);
     fleet.git(&["checkout", "--quiet", "--", "."]).unwrap();
@@ -236,9 +175,9 @@ fn an_image_and_a_scale_become_one_commit_whatever_ends_the_run_before() {
 #[test]
 fn a_run_that_ended_after_its_push_is_repeated_to_the_same_end() {
     let (cluster, _turn) = cluster();
-    set_api(&cluster, "cart");
+    cluster.set_api("cart");
     let fleet = &cluster.flux().fleet;
-    let held = Suspended::now(&cluster);
+    let held = cluster.suspend_flux();
     cluster.open("alice", "INC-864", "prod");
     cluster.kubectl("alice").namespace("prod").ok(&["scale", "deployment/cart", "--replicas=6"]);
     let changes = pending(&cluster, "INC-864", 1);
@@ -262,7 +201,7 @@ fn a_run_that_ended_after_its_push_is_repeated_to_the_same_end() {
 #[test]
 fn what_was_made_by_hand_becomes_a_file() {
     let (cluster, _turn) = cluster();
-    set_api(&cluster, "shop");
+    cluster.set_api("shop");
     let fleet = &cluster.flux().fleet;
     cluster.open("alice", "INC-863", "prod");
     let alice = cluster.kubectl("alice").namespace("prod");
@@ -285,8 +224,8 @@ fn what_was_made_by_hand_becomes_a_file() {
 #[test]
 fn what_was_undone_is_not_written_and_the_field_is_named() {
     let (cluster, _turn) = cluster();
-    set_api(&cluster, "stock");
-    let held = Suspended::now(&cluster);
+    cluster.set_api("stock");
+    let held = cluster.suspend_flux();
     cluster.open("alice", "INC-861", "prod");
     cluster.kubectl("alice").namespace("prod").ok(&["scale", "deployment/stock", "--replicas=7"]);
     let changes = pending(&cluster, "INC-861", 1);

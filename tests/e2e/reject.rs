@@ -14,15 +14,8 @@ fn scene(incident: &str, namespace: &str) -> (Kubectl, Kubectl) {
     (cluster.kubectl("alice").namespace(namespace), cluster.plugin("bob").namespace(namespace))
 }
 
-/// The changes of an incident, when each of them is `phase`.
 fn all_are(incident: &str, phase: &str, count: usize) -> Vec<Value> {
-    wait_until(&format!("{count} changes of {incident} to be {phase}"), LIMIT, || {
-        let changes = Cluster::shared().changes(incident);
-        let told: Vec<Value> = changes.iter().map(|change| change["status"].clone()).collect();
-        let all = changes.len() == count && told.iter().all(|status| status["phase"] == phase);
-        if all { Ok(changes) } else { Err(format!("{told:#?}")) }
-    })
-    .unwrap()
+    Cluster::shared().wait_for_changes(incident, (phase, count), LIMIT)
 }
 
 #[track_caller]

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use serde_json::json;
 
 use crate::binaries;
 use crate::cluster::{Cluster, OVERRIDE, people};
@@ -18,6 +19,31 @@ use crate::wait::wait_until;
 
 /// Service accounts, the Pods their tokens are bound to, the GitRepository and the Kustomization.
 const OBJECTS: &str = include_str!("flux.yaml");
+
+/// What applies the repository to namespace prod.
+const KUSTOMIZATION: [&str; 3] = ["-n", "flux-system", "kustomizations.kustomize.toolkit.fluxcd.io/prod"];
+
+/// What the repository says of the object that Flux applies to namespace prod, comments included.
+const API: &str = "\
+# The shop's API.
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: api
+  namespace: prod
+spec:
+  replicas: 2   # enough for a Sunday
+  selector:
+    matchLabels: {app: api}
+  template:
+    metadata:
+      labels: {app: api}
+    spec:
+      containers:
+      - name: api
+        # Built from main.
+        image: \"registry.example.com/api:1.0.0\"  # {\"$imagepolicy\": \"flux-system:api\"}
+";
 
 /// For tests that need the proof to stay valid, and a cluster that is left up over night.
 const TOKEN_LIFE: &str = "--duration=8760h";
@@ -112,17 +138,55 @@ impl Cluster {
     /// When it does not in time: with what it handled last.
     #[track_caller]
     pub fn reconcile(&self, limit: Duration) {
-        let kustomization = ["-n", "flux-system", "kustomizations.kustomize.toolkit.fluxcd.io/prod"];
         // Never the same twice: the clock makes it new.
         let request = chrono::Utc::now().timestamp_micros().to_string();
         let annotation = format!("reconcile.fluxcd.io/requestedAt={request}");
-        self.set_scene(&[&["annotate", "--overwrite"], &kustomization[..], &[&annotation]].concat(), "");
+        self.set_scene(&[&["annotate", "--overwrite"], &KUSTOMIZATION[..], &[&annotation]].concat(), "");
         wait_until("Flux to reconcile", limit, || {
-            let args = [&["get"], &kustomization[..], &["-o", "jsonpath={.status.lastHandledReconcileAt}"]].concat();
+            let args = [&["get"], &KUSTOMIZATION[..], &["-o", "jsonpath={.status.lastHandledReconcileAt}"]].concat();
             let handled = self.kubectl("admin").ok(&args);
             if handled == request { Ok(()) } else { Err(handled) }
         })
         .unwrap_or_else(|error| panic!("{error:#}"));
+    }
+}
+
+/// Flux leaves prod alone for as long as this is held: it would undo a hotfix while that is decided about, after ten seconds here.
+#[derive(Debug)]
+pub struct Suspended<'c>(&'c Cluster);
+
+impl Drop for Suspended<'_> {
+    fn drop(&mut self) {
+        self.0.suspend(false);
+    }
+}
+
+impl Cluster {
+    /// Keeps Flux from prod.
+    #[must_use]
+    pub fn suspend_flux(&self) -> Suspended<'_> {
+        self.suspend(true);
+        Suspended(self)
+    }
+
+    fn suspend(&self, suspend: bool) {
+        let patch = json!({"spec": {"suspend": suspend}}).to_string();
+        self.set_scene(&[&["patch"], &KUSTOMIZATION[..], &["--type=merge", "-p", &patch]].concat(), "");
+    }
+
+    /// Has the repository say [`API`] and nothing else, under a name that is the test's own, and waits until the cluster does.
+    ///
+    /// # Panics
+    /// When Flux does not apply it.
+    #[track_caller]
+    pub fn set_api(&self, name: &str) {
+        let file = format!("prod/{name}.yaml");
+        let api = API.replace("  name: api\n  namespace", &format!("  name: {name}\n  namespace"));
+        let list =
+            format!("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n- {name}.yaml\n");
+        let files = [(file.as_str(), api.as_str()), ("prod/kustomization.yaml", list.as_str())];
+        let commit = self.flux().fleet.push(&format!("{name}: with comments"), &files).unwrap();
+        self.flux().wait_applied(&commit).unwrap();
     }
 }
 

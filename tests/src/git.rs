@@ -89,6 +89,36 @@ impl Fleet {
         git(&self.clone, &["rev-parse", "HEAD"])
     }
 
+    /// What is the person's own in the clone, and nobody else's to touch.
+    ///
+    /// # Panics
+    /// When git refuses.
+    #[must_use]
+    pub fn persons_own(&self) -> [String; 4] {
+        [&["status", "--porcelain"][..], &["diff", "HEAD"], &["rev-parse", "HEAD"], &["branch", "--show-current"]]
+            .map(|args| self.git(args).unwrap())
+    }
+
+    /// The locks that a git which was stopped has left, in the clone and in the bare repository.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn locks(&self) -> Result<Vec<PathBuf>> {
+        let mut locks = Vec::new();
+        let mut left = vec![self.bare.clone(), self.clone.join(".git")];
+        while let Some(directory) = left.pop() {
+            for entry in fs::read_dir(directory)? {
+                let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+                if kind.is_dir() {
+                    left.push(path);
+                } else if path.extension().is_some_and(|end| end == "lock") {
+                    locks.push(path);
+                }
+            }
+        }
+        Ok(locks)
+    }
+
     /// Runs git in the clone and gives what it prints.
     ///
     /// # Errors

@@ -115,6 +115,21 @@ impl Cluster {
         .unwrap_or_else(|error| panic!("{error:#}"))
     }
 
+    /// Waits until so many changes of an incident are there, and all of them in a phase; gives them.
+    ///
+    /// # Panics
+    /// When they are not in time: with their status as it was last.
+    #[track_caller]
+    pub fn wait_for_changes(&self, incident: &str, (phase, count): (&str, usize), limit: Duration) -> Vec<Value> {
+        wait_until(&format!("{count} changes of {incident} to be {phase}"), limit, || {
+            let changes = self.changes(incident);
+            let all = changes.len() == count && changes.iter().all(|change| change["status"]["phase"] == phase);
+            let told = || changes.iter().map(|change| format!("{}\n", change["status"])).collect();
+            if all { Ok(changes.clone()) } else { Err(told()) }
+        })
+        .unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
     /// All changes of an incident.
     ///
     /// # Panics
