@@ -116,8 +116,9 @@ async fn a_run_after_one_that_was_killed_goes_on_where_it_stopped() {
     assert_eq!(worktree.committed(since).await.unwrap(), BTreeMap::new());
     worktree.stage(&replicas(5)).await.unwrap();
     let first = worktree.commit(&message("inc-1-a")).await.unwrap();
-    // As if it had been killed here: nothing is taken away, and nobody holds the lock.
+    // As if it had been killed here, and git too, over the making of the files: nothing is taken away, and nobody holds the lock.
     let left = worktree.path.clone();
+    scene.git(&["worktree", "lock", "--reason=initializing", &left.display().to_string()]);
     let place = left.parent().unwrap().to_owned();
     fs::remove_file(place.join("lock")).unwrap();
     fs::write(place.join("lock"), "").unwrap();
@@ -155,13 +156,17 @@ async fn nothing_but_our_own_is_taken_away() {
     let away = scene.root.join("away").display().to_string();
     scene.git(&["worktree", "add", "--quiet", "--detach", &away]);
     fs::rename(&away, scene.root.join("elsewhere")).unwrap();
+    // One that a run has left which was killed before there were files in it.
+    let empty = std::env::temp_dir().join(format!("kubectl-breakglass-accept-empty-{}", std::process::id()));
+    fs::create_dir(&empty).unwrap();
+    fs::write(empty.join("lock"), "").unwrap();
     // One of ours, which is gone with everything around it.
     let worktree = scene.begin().await.unwrap();
     fs::remove_dir_all(worktree.path.parent().unwrap()).unwrap();
     std::mem::forget(worktree);
     assert_eq!(scene.git(&["worktree", "list"]).lines().count(), 4);
     drop(scene.begin().await.unwrap());
-    assert!(theirs.join("tree/api.yaml").exists());
+    assert!(theirs.join("tree/api.yaml").exists() && !empty.exists());
     assert_eq!(scene.git(&["worktree", "list"]).lines().count(), 3);
 }
 

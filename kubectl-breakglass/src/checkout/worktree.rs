@@ -22,6 +22,13 @@ const TREE: &str = "tree";
 /// Held for as long as the directory is in use.
 const LOCK: &str = "lock";
 
+/// What it is called before it is held.
+const UNLOCKED: &str = "unlocked";
+
+/// Takes a directory away, also where git was killed while it made it: then it is locked, and one `--force` is not enough
+/// (git's builtin/worktree.c: "initializing").
+const REMOVE: [&str; 4] = ["worktree", "remove", "--force", "--force"];
+
 /// The trailer that says of which change a commit is.
 pub const CHANGE_TRAILER: &str = "Breakglass-Change";
 
@@ -227,18 +234,26 @@ impl Place {
         let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        let made = builder.create(&directory).and_then(|()| File::create(directory.join(LOCK)));
-        let lock = made.and_then(|lock| lock.lock().map(|()| lock));
+        let lock = builder.create(&directory).and_then(|()| locked(&directory));
         let lock = lock.map_err(|error| failed(&format!("making {}", directory.display()), &error))?;
         Ok(Self { directory, repository: home.directory().to_owned(), _lock: lock })
     }
+}
+
+/// The lock of a directory. It has its name when it is held already: who finds one that nobody holds takes the directory away.
+fn locked(directory: &Path) -> std::io::Result<File> {
+    let unlocked = directory.join(UNLOCKED);
+    let lock = File::create(&unlocked)?;
+    lock.lock()?;
+    fs::rename(unlocked, directory.join(LOCK))?;
+    Ok(lock)
 }
 
 impl Drop for Place {
     /// At the end, and also where something failed. Not asynchronous: it must not be left out when a future is dropped.
     fn drop(&mut self) {
         let mut command = Command::new("git");
-        command.current_dir(&self.repository).args(["worktree", "remove", "--force"]).arg(self.directory.join(TREE));
+        command.current_dir(&self.repository).args(REMOVE).arg(self.directory.join(TREE));
         // What cannot be removed now is removed by the next run.
         let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
         let _ = fs::remove_dir_all(&self.directory);
@@ -268,17 +283,34 @@ pub(super) async fn clear_stale(git: &Git) -> Result<()> {
     // The first is the person's own.
     for Known { path, .. } in list(git).await?.into_iter().skip(1) {
         let Some(place) = path.parent().filter(|place| is_ours(place, &path)) else { continue };
-        // Who cannot be locked is at work.
-        if File::open(place.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_err()) {
+        if is_in_use(place) {
             continue;
         }
         // Not `worktree prune`: somebody's own may be on a disk that is not there now.
-        git.run(&[OsStr::new("worktree"), "remove".as_ref(), "--force".as_ref(), path.as_os_str()]).await?;
+        git.run(&[&REMOVE.map(OsStr::new)[..], &[path.as_os_str()]].concat()).await?;
         if place.exists() {
             fs::remove_dir_all(place).map_err(|error| failed(&format!("removing {}", place.display()), &error))?;
         }
     }
+    clear_empty();
     Ok(())
+}
+
+/// Takes away the directories of runs that were killed before git had put files there, or after it had taken them away.
+fn clear_empty() {
+    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
+    for place in entries.flatten().map(|entry| entry.path()) {
+        let tree = place.join(TREE);
+        if is_ours(&place, &tree) && !tree.exists() && !is_in_use(&place) {
+            // What cannot be removed is another person's.
+            let _ = fs::remove_dir_all(&place);
+        }
+    }
+}
+
+/// Whoever holds the lock is at work.
+fn is_in_use(place: &Path) -> bool {
+    File::open(place.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_err())
 }
 
 /// By its name, and by what is in it: nothing else is ever removed. It may also be gone, as what is temporary may.
