@@ -48,7 +48,7 @@ pub struct Worktree {
     remote: String,
     branch: String,
     start: Start,
-    _place: Place,
+    place: Place,
 }
 
 /// Another directory with files of the same repository.
@@ -66,7 +66,12 @@ impl Worktree {
         home.run(&[&words[..], &[path.as_os_str(), start.tip.as_ref()]].concat()).await?;
         let git = Git::at(&path);
         let (remote, branch) = (remote.to_owned(), branch.to_owned());
-        Ok(Self { path, git, home: home.clone(), remote, branch, start, _place: place })
+        Ok(Self { path, git, home: home.clone(), remote, branch, start, place })
+    }
+
+    /// Where more may lie that goes with the files.
+    pub fn beside(&self) -> &Path {
+        &self.place.directory
     }
 
     /// Which changes are in a commit already, of the branch or of what the engine follows, and in which: a run before this

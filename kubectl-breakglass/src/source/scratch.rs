@@ -24,7 +24,7 @@ impl Scratch {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("breakglass-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         // Without links in the path: kustomize compares it with what it finds.
-        let parent = fs::canonicalize(std::env::temp_dir()).unwrap_or_else(|_| std::env::temp_dir());
+        let parent = fs::canonicalize(&tree.beside).unwrap_or_else(|_| tree.beside.clone());
         let scratch = Self { root: parent.join(name) };
         scratch.fill(tree).map_err(|error| {
             CommandError::failed(format!("the files cannot be copied to {}: {error}", scratch.root.display()))

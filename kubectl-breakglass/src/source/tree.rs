@@ -25,6 +25,8 @@ pub struct Tree {
     pub files: BTreeSet<PathBuf>,
     /// Symbolic links, and what they say.
     pub links: BTreeMap<PathBuf, PathBuf>,
+    /// Where copies of it may lie.
+    pub beside: PathBuf,
     /// What was edited since it was looked at: the text of a file, or none for one that is to go.
     pub edits: Edits,
 }
@@ -35,8 +37,8 @@ pub type Edits = BTreeMap<PathBuf, Option<String>>;
 impl Tree {
     /// A tree that has these files, and nothing on disk.
     pub(super) fn of(root: &Path, edits: BTreeMap<PathBuf, Option<String>>) -> Self {
-        let (files, links) = (BTreeSet::new(), BTreeMap::new());
-        Self { root: root.to_owned(), files, links, edits: Edits::new() }.with(edits)
+        let (files, links, beside) = (BTreeSet::new(), BTreeMap::new(), std::env::temp_dir());
+        Self { root: root.to_owned(), files, links, beside, edits: Edits::new() }.with(edits)
     }
 
     /// The tree with more edits.

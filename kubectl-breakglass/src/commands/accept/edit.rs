@@ -110,7 +110,7 @@ fn ready(args: &AcceptArgs, item: &Item, (records, want): (Vec<Record>, Want)) -
 /// Edits for objects that are rendered from one place; gives whether there was anything to edit.
 async fn write(worktree: &Worktree, entry: &Entry, group: &[Ready]) -> Result<bool> {
     // Anew for each: the one before has written.
-    let tree = Tree::open(&worktree.path)?;
+    let tree = Tree { beside: worktree.beside().to_owned(), ..Tree::open(&worktree.path)? };
     let wanted: Vec<Wanted> = group.iter().map(|ready| ready.wanted.clone()).collect();
     let edit = edit(&tree, entry, &wanted, &Kubectl::new("kubectl")).map_err(|stop| explained(stop, group))?;
     worktree.stage(&edit.files).await?;
