@@ -11,6 +11,7 @@ use crate::ctx::Ctx;
 use crate::error::{CommandError, Result};
 use crate::ledger::{self, Keep, Ledger, Record, Which, is_owed};
 use crate::resolve::{Found, resolve};
+use crate::want::object_of;
 
 /// The names under which kubectl knows a change.
 const CHANGE: [&str; 4] =
@@ -130,10 +131,7 @@ pub fn oldest_first(records: &mut Vec<Record>) {
 
 /// Records by object, each with its own in the order that they came in. What was deleted and made anew is the same object to Git.
 pub fn by_object(records: Vec<Record>) -> Vec<Vec<Record>> {
-    let key = |record: &Record| {
-        let target = &record.change.spec.target;
-        (target.group().to_owned(), target.kind.clone(), target.namespace.clone(), target.name.clone())
-    };
+    let key = |record: &Record| object_of(&record.change.spec.target);
     let mut objects: Vec<Vec<Record>> = Vec::new();
     for record in records {
         match objects.iter_mut().find(|same| same.first().is_some_and(|first| key(first) == key(&record))) {

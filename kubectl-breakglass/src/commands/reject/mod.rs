@@ -2,6 +2,8 @@
 
 // On a terminal: what putting back would write, one change after the other.
 mod offer;
+// The writes that have put something back already.
+mod ways_back;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -75,7 +77,8 @@ pub struct RejectArgs {
 /// # Errors
 /// When something stands in the way, or the cluster does not take it.
 pub async fn reject(ctx: &mut Ctx<'_>, args: &RejectArgs) -> Result<Exit> {
-    let mut records = select(ctx, &args.selection).await?;
+    let records = select(ctx, &args.selection).await?;
+    let mut records = ways_back::left_out(ctx, &args.selection, records).await?;
     records.reverse();
     let on_refusal = if args.keep_going { OnRefusal::KeepGoing } else { OnRefusal::Stop };
     let rules = policy_in_force(&ctx.cluster).await?.rules;
