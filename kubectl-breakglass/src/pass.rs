@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use breakglass::api::Span;
+use breakglass::api::{BreakglassToken, Span};
+use breakglass::rules::Rules;
 use kube::ResourceExt;
 
 use crate::commands::open::{OpenArgs, wait_for_approval};
 use crate::ctx::Ctx;
 use crate::error::{CommandError, Result};
 use crate::request::{Purpose, prepare};
-use crate::tokens::{self, Really, create};
+use crate::tokens::{self, Really, Standing, create, is_open, is_opened_by, standing};
 
 /// What the tokens are asked for by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +26,9 @@ pub struct Cause {
 }
 
 /// Tokens, one for each environment. To be closed, whatever becomes of the work.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pass {
-    names: Vec<String>,
+    tokens: Vec<BreakglassToken>,
 }
 
 impl Pass {
@@ -58,7 +59,29 @@ impl Pass {
         Ok(pass)
     }
 
-    async fn add(&mut self, ctx: &mut Ctx<'_>, incident: &str, environment: &str, cause: &Cause) -> Result<()> {
+    /// What a command has left open for itself when it was broken off, for one of these incidents. It still holds.
+    ///
+    /// # Errors
+    /// Whatever the cluster answers, explained.
+    pub async fn left_open(
+        ctx: &Ctx<'_>,
+        rules: &Rules,
+        (incidents, command): (&BTreeSet<String>, &str),
+    ) -> Result<Self> {
+        let mut tokens = tokens::of_user(&ctx.cluster, &ctx.who_am_i().await?).await?;
+        let now = ctx.now();
+        tokens.retain(|token| {
+            let is_of_it = incidents.iter().any(|incident| incident.eq_ignore_ascii_case(&token.spec.incident));
+            is_of_it && is_opened_by(token, command) && is_open(token, rules, now)
+        });
+        Ok(Self { tokens })
+    }
+
+    /// Opens one for an environment, unless one that was left open waits to be approved.
+    ///
+    /// # Errors
+    /// When the webhook gives no token.
+    pub async fn add(&mut self, ctx: &mut Ctx<'_>, incident: &str, environment: &str, cause: &Cause) -> Result<()> {
         let args = OpenArgs {
             incident: incident.to_owned(),
             reason: cause.reason.clone(),
@@ -69,11 +92,18 @@ impl Pass {
             yes: true,
             dry_run: false,
         };
-        let request = prepare(ctx, &args, &Purpose::Open).await?;
+        let request = prepare(ctx, &args, &Purpose::Pass(cause.command.clone())).await?;
+        let waits = |token: &&BreakglassToken| {
+            let is_for =
+                (&token.spec.environment, &token.spec.namespaces) == (&request.environment.name, &request.namespaces);
+            is_for && standing(token, &request.rules, ctx.now()) == Standing::Waiting
+        };
+        if let Some(token) = self.tokens.iter().find(waits) {
+            return wait_for_approval(ctx, &request.rules, token).await;
+        }
         let token = create(&ctx.cluster, &request, Really::Yes).await?;
-        let name = token.name_any();
-        ctx.printer.say(&format!("token: opened {name} for {}", request.place()));
-        self.names.push(name);
+        ctx.printer.say(&format!("token: opened {} for {}", token.name_any(), request.place()));
+        self.tokens.push(token.clone());
         if request.needs_approval() {
             wait_for_approval(ctx, &request.rules, &token).await?;
         }
@@ -82,7 +112,7 @@ impl Pass {
 
     /// Closes them. One that stays open is said loudly, and is no reason to undo what was done.
     pub async fn close(self, ctx: &mut Ctx<'_>) {
-        for name in self.names {
+        for name in self.tokens.iter().map(ResourceExt::name_any) {
             match tokens::close(&ctx.cluster, &name).await {
                 Ok(_) => ctx.printer.say(&format!("token: {name} closed")),
                 Err(error) => {

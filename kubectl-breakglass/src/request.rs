@@ -35,6 +35,8 @@ pub struct Request {
     pub ttl: Option<Span>,
     /// Whether the engine is kept from undoing what is written.
     pub hold: bool,
+    /// The command that opens it for itself, if one does.
+    pub command: Option<String>,
     /// The policy that all this was checked against.
     pub rules: Rules,
 }
@@ -77,6 +79,8 @@ pub enum Purpose {
     Open,
     /// `run`, whose command names these namespaces itself.
     Run(Vec<String>),
+    /// This command, for what it writes itself.
+    Pass(String),
 }
 
 impl Purpose {
@@ -84,7 +88,7 @@ impl Purpose {
     fn example(&self, args: &OpenArgs, place: &str) -> String {
         let reason = Some(args.reason.trim()).filter(|reason| !reason.is_empty()).unwrap_or("…");
         let (verb, end) = match self {
-            Self::Open => ("open", ""),
+            Self::Open | Self::Pass(_) => ("open", ""),
             Self::Run(_) => ("run", " -- …"),
         };
         format!(r#"kubectl breakglass {verb} {}{place} --reason "{reason}"{end}"#, args.incident)
@@ -115,7 +119,11 @@ pub async fn prepare(ctx: &mut Ctx<'_>, args: &OpenArgs, purpose: &Purpose) -> R
         return Err(CommandError::usage(message).hint(purpose.example(args, &format!("{place} --ttl {max}"))));
     }
     let (incident, ttl, hold, rules) = (args.incident.clone(), args.ttl, args.hold, policy.rules);
-    Ok(Request { incident, reason, environment, namespaces, ttl, hold, rules })
+    let command = match purpose {
+        Purpose::Pass(command) => Some(command.clone()),
+        Purpose::Open | Purpose::Run(_) => None,
+    };
+    Ok(Request { incident, reason, environment, namespaces, ttl, hold, command, rules })
 }
 
 fn flags_of(args: &OpenArgs, namespaces: &[String]) -> String {
@@ -177,7 +185,7 @@ async fn destination(
     let mut namespaces = Vec::new();
     let said = match purpose {
         Purpose::Run(in_command) if ctx.flags.namespaces.is_empty() && named.is_none() => in_command,
-        Purpose::Run(_) | Purpose::Open => &ctx.flags.namespaces,
+        Purpose::Run(_) | Purpose::Open | Purpose::Pass(_) => &ctx.flags.namespaces,
     };
     for namespace in said {
         if !namespaces.contains(namespace) {

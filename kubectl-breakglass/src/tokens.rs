@@ -16,6 +16,10 @@ use crate::request::Request;
 /// What our writes call themselves in managedFields.
 pub const FIELD_MANAGER: &str = breakglass::hold::PUTS_BACK;
 
+/// The annotation on a token that a command has opened for itself: by it the command finds the token again, if it was broken
+/// off before it had closed it.
+const OPENED_BY: &str = "breakglass.dev/opened-by";
+
 /// The characters of the random end of a name: no vowels, so that it spells nothing, and nothing that looks alike.
 const ALPHABET: &[u8; 24] = b"bcdfghjkmnpqrstvwxz24567";
 
@@ -105,6 +109,11 @@ pub async fn of_user(cluster: &Connection, user: &str) -> Result<Vec<BreakglassT
     Ok(tokens.into_iter().filter(|token| token.spec.user == user).collect())
 }
 
+/// Whether this command has opened it for itself.
+pub fn is_opened_by(token: &BreakglassToken, command: &str) -> bool {
+    token.annotations().get(OPENED_BY).is_some_and(|opened_by| opened_by == command)
+}
+
 async fn list(cluster: &Connection, params: ListParams) -> Result<Vec<BreakglassToken>> {
     let api = Api::<BreakglassToken>::all(cluster.client.clone());
     let mut tokens = cluster.ask(Doing::Reading("tokens"), api.list(&params)).await?.items;
@@ -142,7 +151,9 @@ pub async fn create(cluster: &Connection, request: &Request, really: Really) -> 
         let mut tries = 0;
         loop {
             tries += 1;
-            let body = DynamicObject::new(&name_for(&request.incident), &kind).data(spec_of(request));
+            let mut body = DynamicObject::new(&name_for(&request.incident), &kind).data(spec_of(request));
+            let opened_by = request.command.iter().map(|command| (OPENED_BY.to_owned(), command.clone()));
+            body.annotations_mut().extend(opened_by);
             match api.create(&params, &body).await {
                 Err(kube::Error::Api(status)) if status.is_already_exists() && tries < NAME_TRIES => {}
                 answer => return answer,

@@ -26,6 +26,9 @@ use crate::tokens::Really;
 use crate::verdicts::{OnRefusal, give};
 use crate::walk::{Shown, walk};
 
+/// What its tokens say that they were opened by.
+const COMMAND: &str = "kubectl breakglass reject";
+
 /// How long a token lives that is opened to put something back: as long as it takes, and a moment more.
 const TOKEN_FOR: Span = Span::minutes(5);
 
@@ -77,21 +80,47 @@ pub struct RejectArgs {
 /// # Errors
 /// When something stands in the way, or the cluster does not take it.
 pub async fn reject(ctx: &mut Ctx<'_>, args: &RejectArgs) -> Result<Exit> {
-    let records = select(ctx, &args.selection).await?;
+    let selected = select(ctx, &args.selection).await;
+    let rules = policy_in_force(&ctx.cluster).await?.rules;
+    let mut pass = match args.dry_run {
+        true => Pass::default(),
+        false => left_open(ctx, args, (&rules, &selected)).await,
+    };
+    let done = match selected {
+        Ok(records) => reject_these(ctx, args, (records, &rules), &mut pass).await,
+        Err(error) => Err(error),
+    };
+    pass.close(ctx).await;
+    done
+}
+
+/// What a reject of the same has opened that was broken off. Also where nothing is left to be done but to close it.
+async fn left_open(ctx: &Ctx<'_>, args: &RejectArgs, (rules, selected): (&Rules, &Result<Vec<Record>>)) -> Pass {
+    let incidents = selected.iter().flatten().map(|record| record.change.spec.incident.clone());
+    let incidents = incidents.chain(args.selection.incident.clone()).collect();
+    // What cannot be found again ends by itself, in a few minutes.
+    Pass::left_open(ctx, rules, (&incidents, COMMAND)).await.unwrap_or_default()
+}
+
+async fn reject_these(
+    ctx: &mut Ctx<'_>,
+    args: &RejectArgs,
+    (records, rules): (Vec<Record>, &Rules),
+    pass: &mut Pass,
+) -> Result<Exit> {
     let mut records = ways_back::left_out(ctx, &args.selection, records).await?;
     records.reverse();
     let on_refusal = if args.keep_going { OnRefusal::KeepGoing } else { OnRefusal::Stop };
-    let rules = policy_in_force(&ctx.cluster).await?.rules;
     let mut exit = Exit::Done;
     if ctx.input.terminal && !args.yes && !args.dry_run {
-        (records, exit) = walk_through(ctx, &rules, records).await?;
+        (records, exit) = walk_through(ctx, rules, records).await?;
     }
     if records.is_empty() {
         ctx.printer.say("Nothing was rejected.");
         return Ok(exit);
     }
     let mut restorations = Vec::new();
-    for planned in plan(&ctx.cluster, &rules, records).await? {
+    for planned in plan(&ctx.cluster, rules, records).await? {
         match planned {
             Ok(restoration) => restorations.push(restoration),
             Err(error) if on_refusal == OnRefusal::Stop => return Err(error),
@@ -101,19 +130,15 @@ pub async fn reject(ctx: &mut Ctx<'_>, args: &RejectArgs) -> Result<Exit> {
             }
         }
     }
-    let needed = rehearse(ctx, &rules, &mut restorations).await?;
+    let needed = rehearse(ctx, rules, &mut restorations).await?;
     if args.dry_run {
         show(ctx, &restorations)?;
         let given = verdicts(ctx, &restorations, args, (Really::DryRun, on_refusal)).await?;
         return Ok(if given == Exit::Done { exit } else { given });
     }
     let given = verdicts(ctx, &restorations, args, (Really::Yes, on_refusal)).await?;
-    let mut passes = Vec::new();
-    let done = put_back(ctx, (&mut restorations, &rules, needed), args, &mut passes).await;
-    for pass in passes {
-        pass.close(ctx).await;
-    }
-    let half = [exit, given, done?].into_iter().any(|exit| exit != Exit::Done);
+    let done = put_back(ctx, (&mut restorations, rules, needed), args, pass).await?;
+    let half = [exit, given, done].into_iter().any(|exit| exit != Exit::Done);
     Ok(if half { Exit::Half } else { Exit::Done })
 }
 
@@ -182,16 +207,16 @@ async fn put_back(
     ctx: &mut Ctx<'_>,
     (restorations, rules, needed): (&mut [Restoration], &Rules, BTreeMap<String, (String, Span)>),
     args: &RejectArgs,
-    passes: &mut Vec<Pass>,
+    pass: &mut Pass,
 ) -> Result<Exit> {
     for (environment, (incident, ttl)) in needed {
         let cause = Cause {
-            incident: Some(incident),
+            incident: Some(incident.clone()),
             reason: args.reason.clone().unwrap_or_else(|| "putting back what was rejected".to_owned()),
-            command: "kubectl breakglass reject".to_owned(),
+            command: COMMAND.to_owned(),
             ttl: Some(ttl),
         };
-        passes.push(Pass::open(ctx, &[environment].into(), &cause).await?);
+        pass.add(ctx, &incident, &environment, &cause).await?;
     }
     let mut exit = Exit::Done;
     for restoration in restorations.iter_mut() {
