@@ -32,7 +32,8 @@ fn token(name: &str) -> Value {
     cluster().kubectl("admin").json(&["get", "breakglasstoken", name])
 }
 
-fn active(by: &str) -> Value {
+/// What an approval makes of the status of a token.
+pub(crate) fn active(by: &str) -> Value {
     json!({"phase": "Active", "approvals": [{"user": by, "time": from_now(0), "note": "go ahead"}]})
 }
 

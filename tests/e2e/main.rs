@@ -127,6 +127,8 @@ mod verdict;
 mod accept;
 // What is rejected is put back.
 mod reject;
+// Whoever is stopped on the way there begins again, and comes to the same end.
+mod broken_off;
 // Every change comes to its end.
 mod settle;
 // And stays until then, where a token holds.

@@ -184,15 +184,20 @@ pub fn run(mut command: Command, input: &str) -> Result<Output> {
         });
         child.wait_with_output()
     })?;
-    let signal = std::os::unix::process::ExitStatusExt::signal(&ended.status).unwrap_or_default();
-    Ok(Output {
-        status: ended.status.code().unwrap_or(128 + signal),
-        stdout: String::from_utf8_lossy(&ended.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&ended.stderr).into_owned(),
-    })
+    Ok(Output::of(&ended))
 }
 
 impl Output {
+    /// What a program that has ended left behind.
+    pub(crate) fn of(ended: &std::process::Output) -> Self {
+        let signal = std::os::unix::process::ExitStatusExt::signal(&ended.status).unwrap_or_default();
+        Self {
+            status: ended.status.code().unwrap_or(128 + signal),
+            stdout: String::from_utf8_lossy(&ended.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&ended.stderr).into_owned(),
+        }
+    }
+
     /// Why our webhook did not let it in, in its own words.
     ///
     /// # Panics

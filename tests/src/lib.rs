@@ -39,6 +39,8 @@ pub mod protobuf;
 pub mod flux;
 pub mod git;
 pub mod source;
+// The plugin, killed on its way.
+pub mod fault;
 // breakglass itself, and what it left behind.
 pub mod record;
 pub mod webhook;
