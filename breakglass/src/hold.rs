@@ -38,6 +38,11 @@ pub fn ends_with(changes: &[BreakglassChange]) -> bool {
     changes.iter().any(holds) && found.is_none_or(|value| value != HOLD.1)
 }
 
+/// Whether a write that undoes these changes leaves their hold on the object, which nobody would lift any more.
+pub fn is_left(write: &Write<'_>, changes: &[BreakglassChange]) -> bool {
+    ends_with(changes) && write.after.as_ref().is_some_and(|after| is_held(after.metadata.annotations()))
+}
+
 /// Whether these annotations hold their object.
 pub fn is_held(annotations: &BTreeMap<String, String>) -> bool {
     annotations.get(HOLD.0).is_some_and(|value| value == HOLD.1)

@@ -27,12 +27,6 @@ fn cluster() -> (Arc<Cluster>, MutexGuard<'static, ()>) {
     (CLUSTER.get(), turn)
 }
 
-fn suspend(cluster: &Cluster, suspend: bool) {
-    let kustomization = "kustomizations.kustomize.toolkit.fluxcd.io/prod";
-    let patch = json!({"spec": {"suspend": suspend}}).to_string();
-    cluster.set_scene(&["-n", "flux-system", "patch", kustomization, "--type=merge", "-p", &patch], "");
-}
-
 fn deployment(cluster: &Cluster) -> Value {
     cluster.kubectl("alice").namespace("prod").json(&["get", "deployment", "api"])
 }
@@ -65,7 +59,7 @@ fn a_change_is_held_afterwards_and_given_back() {
     let (cluster, _turn) = cluster();
     cluster.open("alice", "INC-870", "prod");
     let before = deployment(&cluster);
-    suspend(&cluster, true);
+    let suspended = cluster.suspend_flux();
     let set = ["set", "image", "deployment/api", &format!("api={HOTFIX}")];
     cluster.kubectl("alice").namespace("prod").ok(&set);
     let change = change_of(&deployment(&cluster));
@@ -81,7 +75,7 @@ fn a_change_is_held_afterwards_and_given_back() {
     assert!(held.stderr.contains(&format!("kubectl breakglass release {change}")), "{held}");
     let hold = cluster.change(&change)["status"]["hold"].clone();
     assert_eq!((&hold["state"], &hold["by"]), (&json!("Held"), &json!("bob@example.com")));
-    suspend(&cluster, false);
+    drop(suspended);
     for _ in 0..2 {
         cluster.reconcile(LIMIT);
     }

@@ -151,10 +151,12 @@ impl Admission {
             }
             Decision::Tolerate(_) => Answer::allow(),
             Decision::Admit { token, environment } => {
-                // The first call takes the stamp off what undoes; whatever has one undoes nothing, and is not looked up again.
+                // The first call takes stamp and hold off what undoes; whatever has a stamp undoes nothing, and is not looked up
+                // again.
                 let bare = stamp::Keys::of_object(write.after.as_ref()).is_empty();
                 let undone = if bare { self.undone(write, &decision, &scene.rules).await? } else { Vec::new() };
-                let undoes: Vec<String> = undone.iter().map(ResourceExt::name_any).collect();
+                let left = hold::is_left(write, &undone);
+                let undoes: Vec<String> = undone.iter().filter(|_| !left).map(ResourceExt::name_any).collect();
                 let circumstances = Circumstances {
                     token,
                     environment,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::api::BreakglassChange;
 use crate::engine::HOLD;
+use crate::hold::is_left;
 use crate::record::{ATTEMPT, BODY_LIMIT, Circumstances, record, undoes};
 
 /// A value that must stand in no record.
@@ -239,6 +240,7 @@ proptest! {
         let expected = !another && (holds || !held);
         prop_assert_eq!(sent.ask(|write| undoes(write, &rules, &key, &[change.clone()])), expected);
         prop_assert!(!sent.ask(|write| undoes(write, &rules, &key, &[])));
+        prop_assert_eq!(sent.ask(|write| is_left(write, &[change.clone()])), holds && held);
     }
 
     /// Attempts of one write go by one name, whatever stamp the object carried before and carries in each; another one

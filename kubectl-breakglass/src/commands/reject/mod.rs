@@ -182,7 +182,7 @@ fn show(ctx: &mut Ctx<'_>, restorations: &[Restoration]) -> Result<()> {
         match offer::note(restoration) {
             Some(note) => ctx.printer.say(&format!("note: {}: {note}", restoration.place())),
             None => {
-                let text = offer::difference(restoration, ctx.printer.colour)?;
+                let text = offer::difference(restoration, "now", ctx.printer.colour)?;
                 ctx.printer.bytes(text.as_bytes())?;
             }
         }

@@ -25,8 +25,9 @@ pub(super) fn offer(subjects: &[Subject], record: &Record, chosen: &[Record], co
     let with = [&before[..], std::slice::from_ref(record)].concat();
     match (subject.without(&before), subject.without(&with)) {
         (Ok(before), Ok(with)) => {
+            let from = if before.records.is_empty() { "now" } else { "so far" };
             let step = Restoration { now: before.wanted, ..with };
-            let lines = note(&step).map_or_else(|| difference(&step, colour), |note| Ok(note.to_owned()));
+            let lines = note(&step).map_or_else(|| difference(&step, from, colour), |note| Ok(note.to_owned()));
             lines.map(Shown::Lines)
         }
         (Err(error), _) | (Ok(_), Err(error)) => Ok(Shown::Stuck(error)),
@@ -41,12 +42,12 @@ pub(super) fn note(restoration: &Restoration) -> Option<&'static str> {
     restoration.hidden.then_some("it would be written to; the policy hides its values")
 }
 
-/// From the object as it is now to the object put back.
-pub(super) fn difference(restoration: &Restoration, colour: Colour) -> Result<String> {
+/// From the object as it is, which goes by the name `from`, to the object put back.
+pub(super) fn difference(restoration: &Restoration, from: &str, colour: Colour) -> Result<String> {
     let plain = |object: &Option<Value>| object.clone().map(|object| without_stamp(without_noise(object, false)));
     let (now, wanted) = (plain(&restoration.now), plain(&restoration.wanted));
     let place = restoration.place();
-    let titles = (format!("{place} now"), format!("{place} put back"));
+    let titles = (format!("{place} {from}"), format!("{place} put back"));
     unified((&titles.0, now.as_ref()), (&titles.1, wanted.as_ref()), colour)
 }
 
