@@ -31,11 +31,11 @@ pub fn is_wanted(write: &Write<'_>, decision: &Decision<'_>) -> bool {
         && !mark::changes_nothing(write)
 }
 
-/// Whether their object is given back when these changes are undone, the latest first: they hold it, and found it free.
+/// Whether their object is given back when these changes are undone, the latest first: it is held for them, and they found it free.
 pub fn ends_with(changes: &[BreakglassChange]) -> bool {
     let found =
         changes.last().and_then(|first| first.spec.before.as_ref()?.pointer("/metadata/annotations")?.get(HOLD.0));
-    changes.iter().any(holds) && found.is_none_or(|value| value != HOLD.1)
+    changes.iter().any(is_ours) && found.is_none_or(|value| value != HOLD.1)
 }
 
 /// Whether a write that undoes these changes leaves their hold on the object, which nobody would lift any more.

@@ -79,7 +79,7 @@ pub async fn held(cluster: &Connection) -> Result<Holds> {
 /// The objects that records of open changes say are held, each once.
 fn by_record(records: &[Record]) -> Vec<Held> {
     let mut objects: BTreeMap<(String, Option<String>), Held> = BTreeMap::new();
-    for record in records.iter().filter(|record| is_owed(&record.change) && hold::holds(&record.change)) {
+    for record in records.iter().filter(|record| is_owed(&record.change) && hold::is_ours(&record.change)) {
         let spec = &record.change.spec;
         let key = (spec.target.place(), spec.target.uid.clone());
         let new = || Held { target: spec.target.clone(), owner: spec.engine_owner.clone(), changes: Vec::new() };

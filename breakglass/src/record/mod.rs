@@ -173,7 +173,7 @@ pub fn undoes(write: &Write<'_>, rules: &Rules, key: &Key, changes: &[Breakglass
     let Some(was) = changes.last().and_then(|first| first.spec.before.clone()) else { return false };
     let redactions = redactions(write, rules);
     let Some(after) = write.after.as_ref().and_then(|after| body(after, &redactions, key, false)) else { return false };
-    let held = changes.iter().any(hold::holds);
+    let held = changes.iter().any(hold::is_ours);
     let plain = |object: Value| without_notes(if held { hold::without_hold(object) } else { object });
     plain(after) == plain(was)
 }

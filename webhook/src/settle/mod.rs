@@ -252,6 +252,10 @@ impl Settler {
     /// Writes the end of a change, and everything that follows from it.
     async fn close(&self, change: &BreakglassChange, outcome: Outcome) -> Result<Option<Duration>> {
         let name = change.name_any();
+        // First: of what is settled nobody would look at the hold again.
+        if hold::is_ours(change) {
+            holding::give_back(&self.cluster, change, (self.clock)()).await?;
+        }
         if !status::close(&self.cluster, change, outcome, (self.clock)()).await? {
             return Ok(Some(SOON));
         }
@@ -268,9 +272,6 @@ impl Settler {
             self.notices.say(Notice::about(change, Kind::Warning, "UndoneByEngine", text));
         }
         restamp::restamp(&self.cluster, &change.spec.target).await?;
-        if hold::is_ours(change) {
-            holding::give_back(&self.cluster, change, (self.clock)()).await?;
-        }
         // What stood under it may be seen in another light.
         change.annotations().get(FOLLOWS).into_iter().for_each(|earlier| self.cluster.touch(earlier));
         Ok(None)
