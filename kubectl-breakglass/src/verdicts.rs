@@ -1,6 +1,7 @@
 //! Verdicts: written to the status of changes, all of them or none.
 
-use breakglass::api::BreakglassChange;
+use breakglass::api::{BreakglassChange, Verdict};
+use breakglass::verdict::phase;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::Value;
 
@@ -11,6 +12,7 @@ use crate::ctx::Ctx;
 use crate::error::{CommandError, Result};
 use crate::explain::Doing;
 use crate::ledger::Record;
+use crate::pick::Selection;
 use crate::print::object;
 use crate::rows::Row;
 use crate::tokens::Really;
@@ -33,6 +35,22 @@ pub struct Given {
     pub status: Value,
     /// The words that say it.
     pub sentence: String,
+}
+
+/// The records of an incident but for those on which somebody has given the opposite verdict: those are left alone, unless they
+/// are named.
+pub fn without(ctx: &mut Ctx<'_>, selection: &Selection, (records, opposite): (Vec<Record>, Verdict)) -> Vec<Record> {
+    let is_given = |record: &Record| {
+        let verdict = record.change.status.as_ref().and_then(|status| status.verdict);
+        selection.incident.is_some() && verdict == Some(opposite)
+    };
+    let (given, others): (Vec<Record>, Vec<Record>) = records.into_iter().partition(is_given);
+    for record in given {
+        let (place, name) = (record.change.spec.target.place(), &record.name);
+        let word = phase(opposite).as_str().to_lowercase();
+        ctx.printer.say(&format!("note: {place}: {name} was {word}, and is left alone"));
+    }
+    others
 }
 
 /// Gives the same verdict on each record, and says so with `sentence`: on all of them, or on none.

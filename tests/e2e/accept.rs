@@ -272,4 +272,59 @@ fn what_nothing_in_git_says_takes_a_file_or_a_reason() {
         let verdict = verdict_of(&cluster, change);
         assert_eq!((&verdict["phase"], &verdict["git"]), (&json!("Accepted"), &Value::Null), "{verdict}");
     }
+    // What is decided is not rejected along with the rest of an incident.
+    let rest = cluster.plugin("alice").namespace("prod-accept").run(&["reject", "--incident", "INC-862"]);
+    assert!(rest.status == 0 && rest.stderr.contains("was accepted, and is left alone"), "{rest}");
+    assert!(rest.stderr.contains("Nothing was rejected."), "{rest}");
+}
+
+/// Stands for the tool of a host that is out of reach: it lists what it was told to open.
+const GH: &str = r#"#!/bin/sh
+echo "$*" >> "$0.told"
+case "$2" in
+list) cat "$0.open" 2>/dev/null || echo '[]' ;;
+create) echo '[{"url": "https://git.example.com/fleet/pull/7"}]' > "$0.open" ;;
+esac
+"#;
+
+#[test]
+fn what_is_pushed_is_proposed_once() {
+    let (cluster, _turn) = cluster();
+    cluster.set_api("quay");
+    let held = cluster.suspend_flux();
+    let fleet = &cluster.flux().fleet;
+    cluster.open("alice", "INC-865", "prod");
+    cluster.kubectl("alice").namespace("prod").ok(&["scale", "deployment/quay", "--replicas=6"]);
+    let changes = cluster.wait_for_changes("INC-865", ("Pending", 1), LIMIT);
+    let bin = cluster.directory().join("gh");
+    fs::create_dir_all(&bin).unwrap();
+    let gh = bin.join("gh");
+    fs::write(&gh, GH).unwrap();
+    fs::set_permissions(&gh, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}:/usr/bin:/bin", bin.display(), cluster.bin().display());
+    let propose = || {
+        let alice = cluster.plugin("alice").env("PATH", &path).current_dir(&fleet.clone);
+        alice.run(&["accept", "--incident", "INC-865", "--pr"])
+    };
+    // Nobody has merged it.
+    let hook = fleet.bare.join("hooks/post-receive");
+    fs::rename(&hook, hook.with_extension("off")).unwrap();
+    let before = git(&fleet.bare, &["rev-parse", "main"]).unwrap();
+    let (first, again) = (propose(), propose());
+    fs::rename(hook.with_extension("off"), &hook).unwrap();
+    for ran in [&first, &again] {
+        assert_eq!(ran.status, 0, "{ran}");
+        assert!(ran.stderr.contains("Proposed: https://git.example.com/fleet/pull/7."), "{ran}");
+        let next = "Next: have https://git.example.com/fleet/pull/7 merged into main, which the engine follows.";
+        assert!(ran.stderr.contains(next), "{ran}");
+    }
+    let told = fs::read_to_string(bin.join("gh.told")).unwrap();
+    let created =
+        "pr create --head breakglass/INC-865 --base main --title INC-865: deployment.apps/quay in prod --body ";
+    assert!(told.matches("pr create").count() == 1 && told.contains(created), "{told}");
+    assert!(told.contains("Breakglass-Change: "), "{told}");
+    assert_eq!(git(&fleet.bare, &["rev-parse", "main"]).unwrap(), before);
+    let place = &cluster.change(changes[0]["metadata"]["name"].as_str().unwrap())["status"]["git"];
+    assert_eq!(place["commit"], json!(git(&fleet.bare, &["rev-parse", "breakglass/INC-865"]).unwrap()));
+    drop(held);
 }

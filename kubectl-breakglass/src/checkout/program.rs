@@ -78,8 +78,11 @@ impl Program<'_> {
             Ok(Err(error)) => Err(CommandError::failed(format!("{} did not end well: {error}", self.line(args)))),
             Err(_) => {
                 let seconds = limit.as_secs();
-                Err(CommandError::failed(format!("{} has not ended after {seconds} s, and was stopped", self.line(args)))
-                    .hint(format!("try it by hand in {}", self.directory.display())))
+                Err(CommandError::failed(format!(
+                    "{} has not ended after {seconds} s, and was stopped",
+                    self.line(args)
+                ))
+                .hint(format!("try it by hand in {}", self.directory.display())))
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::ledger::Record;
 use crate::pick::{Selection, select};
 use crate::print::diff::{Colour, unified};
 use crate::tokens::Really;
-use crate::verdicts::{Given, OnRefusal, ask, give_each};
+use crate::verdicts::{Given, OnRefusal, ask, give_each, without};
 use crate::walk::{Shown, walk};
 use crate::want::states;
 
@@ -109,7 +109,8 @@ impl AcceptArgs {
 /// # Errors
 /// When there is no such change, Git cannot be made to say it, or the cluster does not take the verdict.
 pub async fn accept(ctx: &mut Ctx<'_>, args: &AcceptArgs) -> Result<Exit> {
-    let records = not_rejected(ctx, args, select(ctx, &args.selection).await?);
+    let records = select(ctx, &args.selection).await?;
+    let records = without(ctx, &args.selection, (records, Verdict::Rejected));
     let records = match ctx.input.terminal && !args.yes && !args.dry_run {
         true => {
             let colour = ctx.printer.colour;
@@ -159,20 +160,6 @@ async fn decide(ctx: &mut Ctx<'_>, args: &AcceptArgs, verdicts: &[Given]) -> Res
 
 fn worse(one: Exit, other: Exit) -> Exit {
     if one == Exit::Done { other } else { one }
-}
-
-/// A change of an incident that somebody has rejected is not accepted along with the others.
-fn not_rejected(ctx: &mut Ctx<'_>, args: &AcceptArgs, records: Vec<Record>) -> Vec<Record> {
-    let is_rejected = |record: &Record| {
-        let verdict = record.change.status.as_ref().and_then(|status| status.verdict);
-        args.selection.incident.is_some() && verdict == Some(Verdict::Rejected)
-    };
-    let (rejected, others): (Vec<Record>, Vec<Record>) = records.into_iter().partition(is_rejected);
-    for record in rejected {
-        let place = record.change.spec.target.place();
-        ctx.printer.say(&format!("note: {place}: {} was rejected, and is left alone", record.name));
-    }
-    others
 }
 
 /// The incident that all of them are of; nothing where there is none of them.

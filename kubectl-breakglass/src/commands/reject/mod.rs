@@ -23,7 +23,7 @@ use crate::pick::{Selection, select};
 use crate::restore::{Restoration, check, plan, subjects, write};
 use crate::settled::wait_settled;
 use crate::tokens::Really;
-use crate::verdicts::{OnRefusal, give};
+use crate::verdicts::{OnRefusal, give, without};
 use crate::walk::{Shown, walk};
 
 /// What its tokens say that they were opened by.
@@ -108,6 +108,7 @@ async fn reject_these(
     (records, rules): (Vec<Record>, &Rules),
     pass: &mut Pass,
 ) -> Result<Exit> {
+    let records = without(ctx, &args.selection, (records, Verdict::Accepted));
     let mut records = ways_back::left_out(ctx, &args.selection, records).await?;
     records.reverse();
     let on_refusal = if args.keep_going { OnRefusal::KeepGoing } else { OnRefusal::Stop };
