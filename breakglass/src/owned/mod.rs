@@ -89,6 +89,11 @@ impl Owned {
         self.depth(object, pointer).is_some()
     }
 
+    /// Whether what [`covers`](Self::covers) a pointer is the field itself, and nothing around it.
+    pub fn claims(&self, object: &Value, pointer: &str) -> bool {
+        self.covers(object, pointer) && matches!(self.find(object, pointer), Some(Match::Field(..)))
+    }
+
     /// Whether something below this pointer is owned on its own.
     pub fn goes_below(&self, object: &Value, pointer: &str) -> bool {
         matches!(self.find(object, pointer), Some(Match::Field(owned, _)) if !owned.children.is_empty())

@@ -41,20 +41,23 @@ pub struct Sight {
 }
 
 impl Sight {
-    /// Whether an engine has applied this field since `then`, with the value that it has; of the whole object, whether an engine
-    /// has applied any of it.
+    /// Whether an engine has applied this field since `then`, when somebody wrote to it, with the value that it has; of the whole
+    /// object, whether an engine has applied any of it.
+    ///
+    /// Who writes another value takes a field from whoever has it, so an engine that has the very field has applied it since. When
+    /// it did does not tell: Flux takes fields over from kubectl by a patch of managedFields, and where nothing else differs it
+    /// writes no more (fluxcd/pkg ssa/manager_apply.go, `e2e::settling`). Of what is around a field the time is all there is.
     ///
     /// What a manager is called is the client's word, and for what somebody else called so has written there is a record.
     pub fn is_applied(&self, pointer: &str, then: DateTime<Utc>) -> bool {
-        let is_engine = |manager: &Manager| {
-            manager.subresource.is_none()
-                && Engine::of_manager(&manager.name).is_some()
-                && manager.time.is_some_and(|time| time.instant() + SKEW >= then)
-        };
+        let is_engine =
+            |manager: &&Manager| manager.subresource.is_none() && Engine::of_manager(&manager.name).is_some();
+        let is_since = |manager: &Manager| manager.time.is_some_and(|time| time.instant() + SKEW >= then);
         if pointer.is_empty() {
-            return self.managers.iter().any(is_engine);
+            return self.managers.iter().filter(is_engine).any(is_since);
         }
-        owners(&self.managers, &self.whole, pointer).into_iter().any(is_engine)
+        let mut engines = owners(&self.managers, &self.whole, pointer).into_iter().filter(is_engine);
+        engines.any(|manager| manager.owned.claims(&self.whole, pointer) || is_since(manager))
     }
 }
 
@@ -105,4 +108,41 @@ fn recorded(
 ) -> Result<Option<Value>> {
     let raw = to_raw_value(object).context("reading the object")?;
     Ok(as_recorded(&Object::new(&raw), kind, (&cluster.rules(), key), status))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_engine_that_has_the_very_field_has_applied_it() {
+        let entry = |manager: &str, time: &str, fields: Value| json!({"manager": manager, "operation": "Apply", "time": time, "fieldsType": "FieldsV1", "fieldsV1": fields});
+        let flux = json!({"f:spec": {"f:image": {}, "f:strategy": {}, "f:resources": {}}});
+        let kubectl = json!({"f:spec": {"f:paused": {}, "f:resources": {"f:cpu": {}}}});
+        let [early, late] = ["2026-11-20T10:00:00Z", "2026-11-20T12:00:00Z"];
+        let sight = |applied: &str| {
+            let whole = json!({"metadata": {"managedFields": [entry("kustomize-controller", applied, flux.clone()),
+                entry("kubectl-edit", late, kubectl.clone())]},
+                "spec": {"image": "b", "strategy": {"type": "x"}, "paused": true, "resources": {"cpu": 1, "memory": 2}}});
+            let (uid, recorded, managers) = (String::new(), Value::Null, managers(&whole));
+            Sight { uid, recorded, carried: None, owner: None, is_held: false, whole, managers }
+        };
+        let then = "2026-11-20T11:00:00Z".parse().unwrap();
+        for (pointer, before, since) in [
+            ("/spec/image", true, true),
+            ("/spec/strategy", true, true),
+            // Around it.
+            ("/spec/strategy/type", false, true),
+            ("/spec/resources/memory", false, true),
+            ("/spec/resources/cpu", false, false),
+            ("/spec/paused", false, false),
+            ("/spec/nothing", false, false),
+            ("", false, true),
+        ] {
+            let found = [early, late].map(|applied| sight(applied).is_applied(pointer, then));
+            assert_eq!(found, [before, since], "{pointer}");
+        }
+    }
 }
