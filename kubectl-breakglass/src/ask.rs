@@ -4,7 +4,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use breakglass::api::GROUP;
+use serde::de::DeserializeOwned;
 
+use crate::call::answer;
 use crate::cli::RequestTimeout;
 use crate::connect::Connection;
 use crate::error::{CommandError, Result};
@@ -86,6 +88,19 @@ impl Connection {
             }
         }
         self.bounded(request()).await
+    }
+
+    /// A long answer, read on a thread of its own, so that the next question need not wait for it.
+    ///
+    /// # Errors
+    /// Those of the client.
+    pub async fn page<T>(&self, request: http::Request<Vec<u8>>) -> kube::Result<T>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        let (_, bytes) = answer(&self.client, request).await?;
+        let read = tokio::task::spawn_blocking(move || serde_json::from_slice(&bytes)).await;
+        read.map_err(|error| kube::Error::Service(error.into()))?.map_err(kube::Error::SerdeError)
     }
 
     /// Whether the server knows tokens and records. Who may not ask is taken for somebody whose server does.

@@ -1,6 +1,7 @@
 //! One write to the API server, and the warnings that came with its answer.
 
 use breakglass::decide::REHEARSED;
+use http::HeaderMap;
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, Request};
 use kube::client::Body;
@@ -156,8 +157,18 @@ fn posted(object: &Value, manager: &str, really: Really) -> kube::Result<(PostPa
     Ok((params, serde_json::to_vec(object).map_err(kube::Error::SerdeError)?))
 }
 
-/// The library keeps no headers, so that answers are read here as it reads them.
 async fn send(client: &Client, request: http::Request<Vec<u8>>) -> kube::Result<Heard> {
+    let (headers, bytes) = answer(client, request).await?;
+    let body = serde_json::from_slice(&bytes).map_err(kube::Error::SerdeError)?;
+    let warnings = headers.get_all("warning").iter().filter_map(|value| warning(value.to_str().ok()?)).collect();
+    Ok(Heard { body, warnings })
+}
+
+/// The library keeps no headers, and copies long answers twice, so that answers are read here as it reads them.
+///
+/// # Errors
+/// What the API server answers. `Api` where it says no.
+pub async fn answer(client: &Client, request: http::Request<Vec<u8>>) -> kube::Result<(HeaderMap, Vec<u8>)> {
     let answer = client.send(request.map(Body::from)).await?;
     let (code, headers) = (answer.status(), answer.headers().clone());
     let bytes = answer.into_body().collect_bytes().await?;
@@ -168,9 +179,7 @@ async fn send(client: &Client, request: http::Request<Vec<u8>>) -> kube::Result<
         });
         return Err(kube::Error::Api(Box::new(status)));
     }
-    let body = serde_json::from_slice(&bytes).map_err(kube::Error::SerdeError)?;
-    let warnings = headers.get_all("warning").iter().filter_map(|value| warning(value.to_str().ok()?)).collect();
-    Ok(Heard { body, warnings })
+    Ok((headers, bytes.into()))
 }
 
 /// The text of a Warning header: `299 - "words"`, in which a backslash stands before a quote and before itself.

@@ -11,6 +11,7 @@ use kube::{Resource, ResourceExt};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::task::JoinHandle;
 
 use crate::connect::Connection;
 use crate::error::{CommandError, Result};
@@ -107,7 +108,7 @@ pub async fn read(cluster: &Connection, which: &Which, keep: Keep) -> Result<Led
         params = params.labels(&selector);
     }
     let api = Api::<DynamicObject>::all_with(cluster.client.clone(), &resource());
-    let mut restarts = 0;
+    let (mut reading, mut restarts) = (None, 0);
     loop {
         let page = async || match list(cluster, &api, &params).await {
             Ok(page) => Ok(Some(page)),
@@ -117,21 +118,35 @@ pub async fn read(cluster: &Connection, which: &Which, keep: Keep) -> Result<Led
         };
         let Some(page) = cluster.ask_again(Doing::Reading("the records"), page).await? else {
             restarts += 1;
-            ledger = Ledger::default();
+            (ledger, reading) = (Ledger::default(), None);
             params.continue_token = None;
             continue;
         };
-        for text in page.items.unwrap_or_default() {
-            match read_text(&text, keep) {
-                Ok(record) => ledger.records.push(record),
-                Err(failure) => ledger.failures.push(failure),
-            }
+        params.continue_token = page.metadata.continue_.clone().filter(|token| !token.is_empty());
+        // On a thread of its own, and the next page is on its way meanwhile: no more than these two are in memory.
+        let next = tokio::task::spawn_blocking(move || page.read(keep));
+        if let Some(last) = reading.replace(next) {
+            ledger.add(last).await?;
         }
-        ledger.version = page.metadata.resource_version.unwrap_or_default();
-        params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if params.continue_token.is_none() {
-            return Ok(ledger);
+            break;
         }
+    }
+    if let Some(last) = reading {
+        ledger.add(last).await?;
+    }
+    Ok(ledger)
+}
+
+impl Ledger {
+    /// Adds the next page, when it is read.
+    async fn add(&mut self, page: JoinHandle<Self>) -> Result<()> {
+        let page =
+            page.await.map_err(|error| CommandError::failed(format!("a page of records was not read: {error}")))?;
+        self.records.extend(page.records);
+        self.failures.extend(page.failures);
+        self.version = page.version;
+        Ok(())
     }
 }
 
@@ -144,9 +159,22 @@ struct Page {
     items: Option<Vec<Box<RawValue>>>,
 }
 
+impl Page {
+    fn read(self, keep: Keep) -> Ledger {
+        let mut ledger = Ledger { version: self.metadata.resource_version.unwrap_or_default(), ..Ledger::default() };
+        for text in self.items.unwrap_or_default() {
+            match read_text(&text, keep) {
+                Ok(record) => ledger.records.push(record),
+                Err(failure) => ledger.failures.push(failure),
+            }
+        }
+        ledger
+    }
+}
+
 async fn list(cluster: &Connection, api: &Api<DynamicObject>, params: &ListParams) -> kube::Result<Page> {
     let request = Request::new(api.resource_url()).list(params).map_err(kube::Error::BuildRequest)?;
-    cluster.client.request(request).await
+    cluster.page(request).await
 }
 
 fn read_text(text: &RawValue, keep: Keep) -> std::result::Result<Record, String> {

@@ -150,6 +150,9 @@ use print::Printer;
 /// The name under which kubectl asks for completion.
 const COMPLETION_NAME: &str = "kubectl_complete-breakglass";
 
+/// How many pages are read at a time: more than a laptop has cores to spare would only hold more of them in memory.
+const READERS: usize = 4;
+
 /// What a command that did not fail ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -196,6 +199,7 @@ fn start(cli: Cli, printer: &mut Printer, input: print::Input) -> Result<Exit> {
     // A second provider in the tree would make every TLS connection ask which; the answer is always this one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(READERS)
         .enable_all()
         .build()
         .map_err(|error| CommandError::failed(format!("the program could not start: {error}")))?;

@@ -1,6 +1,6 @@
 //! Rows: records and stamped objects, joined to one row each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use breakglass::api::{Target, Timestamp};
 use breakglass::stamp;
@@ -159,9 +159,8 @@ impl Row {
         }
     }
 
-    /// The cells of the table, those of `-o wide` included.
+    /// The cells of the table.
     pub fn cells(&self, now: DateTime<Utc>) -> Vec<String> {
-        let text = |value: &Option<String>| value.clone().unwrap_or_default();
         vec![
             text(&self.incident),
             text(&self.namespace),
@@ -172,6 +171,12 @@ impl Row {
             format!("{:<8}", self.state.as_str()),
             self.time.map(|time| age::since(time.instant(), now)).unwrap_or_default(),
             self.due(now),
+        ]
+    }
+
+    /// Those that `-o wide` adds.
+    pub fn wide_cells(&self) -> Vec<String> {
+        vec![
             text(&self.environment),
             text(&self.token),
             text(&self.change_name),
@@ -180,6 +185,10 @@ impl Row {
             self.decide_by.map(|time| time.to_string()).unwrap_or_default(),
         ]
     }
+}
+
+fn text(value: &Option<String>) -> String {
+    value.clone().unwrap_or_default()
 }
 
 /// The names of records that stamps speak of and that are not among `records`.
@@ -193,28 +202,28 @@ pub fn unknown_changes(records: &[Record], stamped: &[Stamped]) -> BTreeSet<Stri
 ///
 /// A change has landed when its object carries its name, or carried it when a later change was let in.
 pub fn join(records: Vec<Record>, stamped: Vec<Stamped>) -> Vec<Row> {
-    let by_name: BTreeMap<&str, &Record> = records.iter().map(|record| (record.name.as_str(), record)).collect();
-    let mut landed: BTreeSet<String> = records.iter().filter_map(|record| record.found.clone()).collect();
+    let places: HashMap<&str, usize> = records.iter().map(|record| record.name.as_str()).zip(0..).collect();
+    let place = |name: Option<&String>| name.and_then(|name| places.get(name.as_str()).copied());
+    let mut landed = vec![false; records.len()];
+    for place in records.iter().filter_map(|record| place(record.found.as_ref())) {
+        landed[place] = true;
+    }
     let mut rows = Vec::new();
     for object in stamped {
-        let record = object.annotations.get(stamp::CHANGE).and_then(|name| by_name.get(name.as_str()));
-        match record {
-            Some(record) if is_target(record, &object) => {
-                landed.insert(record.name.clone());
-            }
+        match place(object.annotations.get(stamp::CHANGE)) {
+            Some(place) if is_target(&records[place], &object) => landed[place] = true,
             _ => rows.push(Row::of_stamped(object)),
         }
     }
-    rows.extend(records.into_iter().map(|record| {
-        let seen = landed.contains(&record.name);
+    rows.extend(records.into_iter().zip(landed).map(|(record, landed)| {
         let mut row = Row::of_record(record);
-        if seen && row.state == RowState::Admitted {
+        if landed && row.state == RowState::Admitted {
             row.state = RowState::Pending;
         }
         row
     }));
-    let key = |row: &Row| (row.time, row.target.short(), row.change_name.clone());
-    rows.sort_by_key(key);
+    // Made once a row, and not at every comparison: there are ten thousand.
+    rows.sort_by_cached_key(|row| (row.time, row.target.short(), row.change_name.clone()));
     rows
 }
 
@@ -233,6 +242,8 @@ fn is_target(record: &Record, object: &Stamped) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::ledger::{Keep, read_record};
     use serde_json::json;
@@ -330,7 +341,7 @@ mod tests {
         assert_eq!(serde_json::to_value(&rows[0]).unwrap(), noted);
         let now = "2026-11-20T12:05:00Z".parse().unwrap();
         assert_eq!(
-            rows[1].cells(now),
+            [rows[1].cells(now), rows[1].wide_cells()].concat(),
             [
                 "INC-1",
                 "prod",

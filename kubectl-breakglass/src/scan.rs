@@ -14,7 +14,8 @@ use crate::discover::{Kind, Kinds};
 use crate::explain::root_cause;
 use crate::rights::Rights;
 
-/// How many objects a page has, as with kubectl.
+/// How many objects a page has, as with kubectl: each side makes or reads a page in one piece, and holds no more of them than are
+/// under way.
 pub const PAGE: u32 = 500;
 
 /// How many kinds are listed at a time: enough to hide the way to the server, too few to trouble it.
@@ -32,7 +33,7 @@ pub enum Where {
 /// What somebody looks for.
 pub trait Look {
     /// The part of an object's metadata that is read.
-    type Metadata: DeserializeOwned;
+    type Metadata: DeserializeOwned + Send + 'static;
     /// What is kept of an object.
     type Found;
 
@@ -193,11 +194,11 @@ struct Listed<M> {
     metadata: M,
 }
 
-async fn list<M: DeserializeOwned>(
+async fn list<M: DeserializeOwned + Send + 'static>(
     cluster: &Connection,
     api: &Api<DynamicObject>,
     params: &ListParams,
 ) -> kube::Result<Page<M>> {
     let request = Request::new(api.resource_url()).list_metadata(params).map_err(kube::Error::BuildRequest)?;
-    cluster.client.request(request).await
+    cluster.page(request).await
 }

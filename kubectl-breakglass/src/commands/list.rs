@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::follow::Follow;
 use crate::gone::confirm_deletes;
 use crate::ledger::{self, Keep, Record, Which};
-use crate::print::table::Widths;
+use crate::print::table::{self, Widths};
 use crate::print::{Printer, object};
 use crate::row_state::RowState;
 use crate::rows::{COLUMNS, Row, WIDE_COLUMNS, join, unknown_changes};
@@ -145,14 +145,14 @@ async fn find(ctx: &Ctx<'_>, args: &ListArgs) -> Result<Found> {
     }
     // A stamp of another incident or user would be on no row: its record is not looked for.
     live.objects.retain(|object| is_stamp_asked_for(object, args));
-    let known: BTreeSet<String> = records.iter().map(|record| record.name.clone()).collect();
-    records.extend(look_up(ctx, unknown_changes(&records, &live.objects), keep).await);
+    let unknown = unknown_changes(&records, &live.objects);
+    records.extend(look_up(ctx, &unknown, keep).await);
     let mut rows = join(records, live.objects);
     confirm_deletes(&ctx.cluster, &mut rows).await;
     let now = ctx.now();
     rows.retain(|row| is_asked_for(row, args, now));
     // A record that was looked up by name may lie outside of what was asked for.
-    let elsewhere = |row: &Row| row.change_name.as_ref().is_some_and(|name| !known.contains(name));
+    let elsewhere = |row: &Row| row.change_name.as_ref().is_some_and(|name| unknown.contains(name));
     rows.retain(|row| {
         let inside = row.namespace.as_ref().is_some_and(|namespace| which.namespaces.contains(namespace));
         which.namespaces.is_empty() || inside || !elsewhere(row)
@@ -191,10 +191,9 @@ async fn keep_selected(ctx: &Ctx<'_>, labels: &str, records: &mut Vec<Record>, l
 }
 
 /// Records that stamps name and the LIST did not return: settled since, or gone, or elsewhere.
-async fn look_up(ctx: &Ctx<'_>, names: BTreeSet<String>, keep: Keep) -> Vec<Record> {
-    let found = futures::stream::iter(names)
-        .map(|name| async move { ledger::named(&ctx.cluster, &name, keep).await })
-        .buffer_unordered(PARALLEL);
+async fn look_up(ctx: &Ctx<'_>, names: &BTreeSet<String>, keep: Keep) -> Vec<Record> {
+    let found =
+        futures::stream::iter(names).map(|name| ledger::named(&ctx.cluster, name, keep)).buffer_unordered(PARALLEL);
     // What cannot be looked up stays a stamp without a record, which is what is known of it.
     found.filter_map(|record| async move { record.ok().flatten() }).collect().await
 }
@@ -226,15 +225,14 @@ fn is_owner(found: &str, asked: &str) -> bool {
     found.strip_suffix(asked).is_some_and(|rest| rest.is_empty() || rest.ends_with([' ', '/']))
 }
 
-fn titles(columns: usize) -> Vec<&'static str> {
-    COLUMNS.into_iter().chain(WIDE_COLUMNS).take(columns).collect()
+fn titles(output: Output) -> Vec<&'static str> {
+    table::header(output, &COLUMNS, &WIDE_COLUMNS)
 }
 
 /// How rows become lines.
 #[derive(Clone)]
 struct View {
     output: Output,
-    columns: usize,
     widths: Widths,
     now: DateTime<Utc>,
 }
@@ -242,18 +240,26 @@ struct View {
 impl View {
     fn of(ctx: &Ctx<'_>, rows: &[Row]) -> Self {
         let (output, now) = (ctx.output(), ctx.now());
-        let columns = COLUMNS.len() + if output == Output::Wide { WIDE_COLUMNS.len() } else { 0 };
-        let cells: Vec<Vec<String>> = rows.iter().map(|row| row.cells(now)).collect();
-        let widths = Widths::of(&titles(columns), &cells);
-        Self { output, columns, widths, now }
+        let mut view = Self { output, widths: Widths::of(&titles(output), &[]), now };
+        // Row by row: the cells of all of them at once would be as large again as what they are made of.
+        rows.iter().for_each(|row| view.widths.widen(&view.cells(row)));
+        view
+    }
+
+    fn cells(&self, row: &Row) -> Vec<String> {
+        let mut cells = row.cells(self.now);
+        if self.output == Output::Wide {
+            cells.extend(row.wide_cells());
+        }
+        cells
     }
 
     fn header(&self) -> String {
-        self.widths.line(&titles(self.columns))
+        self.widths.line(&titles(self.output))
     }
 
     fn line(&self, row: &Row) -> String {
-        self.widths.line(&row.cells(self.now))
+        self.widths.line(&self.cells(row))
     }
 
     /// Many rows, written at once where they are lines.

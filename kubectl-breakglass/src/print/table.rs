@@ -14,13 +14,16 @@ pub struct Widths(Vec<usize>);
 impl Widths {
     /// Wide enough for the header and all rows.
     pub fn of(header: &[&str], rows: &[Vec<String>]) -> Self {
-        let mut widths: Vec<usize> = header.iter().map(|title| title.chars().count()).collect();
-        for row in rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
+        let mut widths = Self(header.iter().map(|title| title.chars().count()).collect());
+        rows.iter().for_each(|row| widths.widen(row));
+        widths
+    }
+
+    /// Wide enough for one row more.
+    pub fn widen(&mut self, row: &[String]) {
+        for (width, cell) in self.0.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
         }
-        Self(widths)
     }
 
     /// One row as a line. A cell that is empty is shown as `-`, so that columns can be cut by spaces.
