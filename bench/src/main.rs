@@ -25,6 +25,7 @@ mod etcd;
 // Figures → what can be said of them.
 mod stats;
 // The benchmarks, by number.
+mod accept;
 mod felt;
 mod floor;
 mod footprint;
@@ -39,7 +40,7 @@ mod restart;
 type Measure = fn(&mut Bench) -> Result<()>;
 
 /// The benchmarks, in the order in which they may follow each other: those that fill the cluster come last.
-const ALL: [(&str, Measure); 11] = [
+const ALL: [(&str, Measure); 12] = [
     ("W-1", floor::floor),
     ("W-2", felt::felt),
     ("W-7", mix::mix),
@@ -51,6 +52,7 @@ const ALL: [(&str, Measure); 11] = [
     ("W-4", growth::growth),
     ("W-14", restart::restart),
     ("C-1", listing::listing),
+    ("C-8", accept::accept),
 ];
 
 /// Measure what breakglass costs

@@ -35,7 +35,8 @@ pub mod http;
 pub mod client;
 pub mod kubectl;
 pub mod protobuf;
-// GitOps: the repository, what publishes it, and what applies it.
+// GitOps: the repository, one with many kustomizations, what publishes it, and what applies it.
+pub mod applications;
 pub mod flux;
 pub mod git;
 pub mod source;
