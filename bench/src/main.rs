@@ -28,6 +28,7 @@ mod stats;
 mod accept;
 mod felt;
 mod floor;
+mod following;
 mod footprint;
 mod grant;
 mod growth;
@@ -40,7 +41,7 @@ mod restart;
 type Measure = fn(&mut Bench) -> Result<()>;
 
 /// The benchmarks, in the order in which they may follow each other: those that fill the cluster come last.
-const ALL: [(&str, Measure); 12] = [
+const ALL: [(&str, Measure); 13] = [
     ("W-1", floor::floor),
     ("W-2", felt::felt),
     ("W-7", mix::mix),
@@ -51,6 +52,7 @@ const ALL: [(&str, Measure); 12] = [
     ("W-10", grant::among_many),
     ("W-4", growth::growth),
     ("W-14", restart::restart),
+    ("W-15", following::following),
     ("C-1", listing::listing),
     ("C-8", accept::accept),
 ];
