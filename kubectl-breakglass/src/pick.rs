@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::str::FromStr;
 
-use breakglass::api::Target;
+use breakglass::api::{Outcome, Target, Verdict};
 use clap::Args;
 
 use crate::connect::Connection;
@@ -59,11 +59,11 @@ pub struct Selection {
     pub incident: Option<String>,
 }
 
-/// The records that a verdict is about, the oldest first; never none, each once, and none that is settled.
+/// The records that are named, the oldest first, each once, settled ones as well; never none.
 ///
 /// # Errors
-/// When one of them is settled, there is none, or the cluster does not answer.
-pub async fn select(ctx: &Ctx<'_>, selection: &Selection) -> Result<Vec<Record>> {
+/// When there is no such record, an incident has none that is not settled, or the cluster does not answer.
+pub async fn find(ctx: &Ctx<'_>, selection: &Selection) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     if let Some(incident) = &selection.incident {
         records = of_incident(ctx, incident).await?;
@@ -73,11 +73,46 @@ pub async fn select(ctx: &Ctx<'_>, selection: &Selection) -> Result<Vec<Record>>
     }
     oldest_first(&mut records);
     records.dedup_by(|a, b| a.name == b.name);
-    let Some(settled) = records.iter().find(|record| !is_owed(&record.change)) else { return Ok(records) };
-    let outcome = settled.change.status.as_ref().and_then(|status| status.outcome);
+    Ok(records)
+}
+
+/// Finds the records that something is to be done about; what that is where it is a verdict.
+///
+/// # Errors
+/// Those of the two that it is made of.
+pub async fn select(ctx: &mut Ctx<'_>, selection: &Selection, verdict: Option<Verdict>) -> Result<Vec<Record>> {
+    let records = find(ctx, selection).await?;
+    undecided(ctx, records, verdict)
+}
+
+/// Those of them that something can be done about; never none, and none that is settled. What the same verdict has settled is left out with
+/// a word, where others are left: a run before this one came so far.
+///
+/// # Errors
+/// When one of them is settled in another way, or all are.
+pub fn undecided(ctx: &mut Ctx<'_>, records: Vec<Record>, verdict: Option<Verdict>) -> Result<Vec<Record>> {
+    let (settled, open): (Vec<Record>, Vec<Record>) = records.into_iter().partition(|record| !is_owed(&record.change));
+    let is_done = |record: &&Record| {
+        let status = record.change.status.clone().unwrap_or_default();
+        // The write that put something back has no verdict of its own.
+        let is_back = verdict == Some(Verdict::Rejected) && status.outcome == Some(Outcome::PutBack);
+        let is_same = verdict.is_some() && status.verdict == verdict;
+        !open.is_empty() && (is_back || is_same)
+    };
+    if let Some(record) = settled.iter().find(|record| !is_done(record)) {
+        return Err(CommandError::failed(format!("{}: there is nothing left to do", is_settled(record)))
+            .hint(format!("kubectl breakglass show {}", record.name)));
+    }
+    for record in &settled {
+        ctx.printer.say(&format!("note: {}: {}", record.change.spec.target.place(), is_settled(record)));
+    }
+    Ok(open)
+}
+
+fn is_settled(record: &Record) -> String {
+    let outcome = record.change.status.as_ref().and_then(|status| status.outcome);
     let how = outcome.map_or_else(String::new, |outcome| format!(" ({outcome:?})"));
-    Err(CommandError::failed(format!("{} is settled already{how}: there is nothing to decide", settled.name))
-        .hint(format!("kubectl breakglass show {}", settled.name)))
+    format!("{} is settled already{how}", record.name)
 }
 
 /// Every record that is not settled, in the namespaces that are asked for, the oldest first.

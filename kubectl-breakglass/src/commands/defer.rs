@@ -90,7 +90,7 @@ pub async fn defer(ctx: &mut Ctx<'_>, args: &DeferArgs) -> Result<Exit> {
     if args.reason.trim().is_empty() {
         return Err(CommandError::usage("give a reason: it is what somebody will read on that date"));
     }
-    let records = select(ctx, &args.selection).await?;
+    let records = select(ctx, &args.selection, Some(Verdict::Deferred)).await?;
     let until = args.until.moment(ctx.now());
     // What another verdict said beside itself is over with it.
     let status = json!({"verdict": Verdict::Deferred, "until": until, "note": args.reason, "git": null});

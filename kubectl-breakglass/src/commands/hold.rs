@@ -55,7 +55,7 @@ pub struct HoldArgs {
 /// # Errors
 /// When there is no such change, its object cannot be held, or the cluster does not take it.
 pub async fn hold(ctx: &mut Ctx<'_>, args: &HoldArgs) -> Result<Exit> {
-    let records = select(ctx, &args.selection).await?;
+    let records = select(ctx, &args.selection, None).await?;
     let rules = policy_in_force(&ctx.cluster).await?.rules;
     let mut held = Vec::new();
     for records in by_object(records.clone()) {

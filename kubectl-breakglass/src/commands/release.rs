@@ -45,7 +45,7 @@ pub struct ReleaseArgs {
 /// When there is no such change, or the cluster does not take it.
 pub async fn release(ctx: &mut Ctx<'_>, args: &ReleaseArgs) -> Result<Exit> {
     let (held, others): (Vec<Record>, Vec<Record>) =
-        select(ctx, &args.selection).await?.into_iter().partition(has_it_held);
+        select(ctx, &args.selection, None).await?.into_iter().partition(has_it_held);
     for record in others {
         let place = record.change.spec.target.place();
         ctx.printer.say(&format!("note: {place}: {} does not have it held", record.name));

@@ -109,7 +109,7 @@ impl AcceptArgs {
 /// # Errors
 /// When there is no such change, Git cannot be made to say it, or the cluster does not take the verdict.
 pub async fn accept(ctx: &mut Ctx<'_>, args: &AcceptArgs) -> Result<Exit> {
-    let records = select(ctx, &args.selection).await?;
+    let records = select(ctx, &args.selection, Some(Verdict::Accepted)).await?;
     let records = without(ctx, &args.selection, (records, Verdict::Rejected));
     let records = match ctx.input.terminal && !args.yes && !args.dry_run {
         true => {

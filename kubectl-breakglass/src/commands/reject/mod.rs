@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::in_force::policy_in_force;
 use crate::ledger::Record;
 use crate::pass::{Cause, Pass};
-use crate::pick::{Selection, select};
+use crate::pick::{Selection, find, undecided};
 use crate::restore::{Restoration, check, plan, subjects, write};
 use crate::settled::wait_settled;
 use crate::tokens::Really;
@@ -80,13 +80,13 @@ pub struct RejectArgs {
 /// # Errors
 /// When something stands in the way, or the cluster does not take it.
 pub async fn reject(ctx: &mut Ctx<'_>, args: &RejectArgs) -> Result<Exit> {
-    let selected = select(ctx, &args.selection).await;
+    let found = find(ctx, &args.selection).await;
     let rules = policy_in_force(&ctx.cluster).await?.rules;
     let mut pass = match args.dry_run {
         true => Pass::default(),
-        false => left_open(ctx, args, (&rules, &selected)).await,
+        false => left_open(ctx, args, (&rules, &found)).await,
     };
-    let done = match selected {
+    let done = match found.and_then(|records| undecided(ctx, records, Some(Verdict::Rejected))) {
         Ok(records) => reject_these(ctx, args, (records, &rules), &mut pass).await,
         Err(error) => Err(error),
     };
@@ -95,8 +95,8 @@ pub async fn reject(ctx: &mut Ctx<'_>, args: &RejectArgs) -> Result<Exit> {
 }
 
 /// What a reject of the same has opened that was broken off. Also where nothing is left to be done but to close it.
-async fn left_open(ctx: &Ctx<'_>, args: &RejectArgs, (rules, selected): (&Rules, &Result<Vec<Record>>)) -> Pass {
-    let incidents = selected.iter().flatten().map(|record| record.change.spec.incident.clone());
+async fn left_open(ctx: &Ctx<'_>, args: &RejectArgs, (rules, found): (&Rules, &Result<Vec<Record>>)) -> Pass {
+    let incidents = found.iter().flatten().map(|record| record.change.spec.incident.clone());
     let incidents = incidents.chain(args.selection.incident.clone()).collect();
     // What cannot be found again ends by itself, in a few minutes.
     Pass::left_open(ctx, rules, (&incidents, COMMAND)).await.unwrap_or_default()
