@@ -252,17 +252,17 @@ impl Settler {
     /// Writes the end of a change, and everything that follows from it.
     async fn close(&self, change: &BreakglassChange, outcome: Outcome) -> Result<Option<Duration>> {
         let name = change.name_any();
-        // First: of what is settled nobody would look at the hold again.
+        // First: of what is settled nobody would look at the hold again, nor at the write that put it back.
         if hold::is_ours(change) {
             holding::give_back(&self.cluster, change, (self.clock)()).await?;
+        }
+        if outcome == Outcome::PutBack {
+            way_back::settle(&self.cluster, change, (self.clock)()).await?;
         }
         if !status::close(&self.cluster, change, outcome, (self.clock)()).await? {
             return Ok(Some(SOON));
         }
         tracing::info!(change = name, ?outcome, "settled");
-        if outcome == Outcome::PutBack {
-            way_back::settle(&self.cluster, change, (self.clock)()).await?;
-        }
         if outcome == Outcome::UndoneByEngine {
             let place = change.spec.target.place();
             let owner = engine_of(change);
