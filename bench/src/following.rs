@@ -45,7 +45,7 @@ pub fn following(bench: &mut Bench) -> Result<()> {
         let kinds: std::collections::BTreeSet<String> = watches.map(|event| resource(&event)).collect();
         if kinds.len() >= KINDS { Ok(()) } else { Err(format!("{kinds:?}")) }
     })?;
-    settle_down(&log)?;
+    settle_down(&log, alone)?;
     let followed = count(&log)?;
     let rate = |count: usize| count as f64 / COUNTED as f64;
     let more = rate(followed) - rate(alone);
@@ -91,15 +91,15 @@ fn count(log: &Path) -> Result<usize> {
     Ok(requests(log)?.len() - before)
 }
 
-/// Waits until what the records brought with them is over.
-fn settle_down(log: &Path) -> Result<()> {
+/// Waits until what the records brought with them is over: until it asks no more than twice as much as without any.
+fn settle_down(log: &Path, alone: usize) -> Result<()> {
     const PAUSE: Duration = Duration::from_secs(5);
-    let mut last = usize::MAX;
+    let allowed = 2 * alone * PAUSE.as_secs() as usize / COUNTED as usize;
     wait_until("the webhook to be quiet", SEEN_WITHIN, || {
-        let now = requests(log).map_err(|error| format!("{error:#}"))?.len();
-        let before = std::mem::replace(&mut last, now);
+        let count = || requests(log).map(|requests| requests.len()).map_err(|error| format!("{error:#}"));
+        let before = count()?;
         std::thread::sleep(PAUSE);
-        let more = now.saturating_sub(before);
-        if before <= now && more <= PAUSE.as_secs() as usize { Ok(()) } else { Err(format!("{more} requests more")) }
+        let more = count()? - before;
+        if more <= allowed { Ok(()) } else { Err(format!("{more} requests in {PAUSE:?}")) }
     })
 }

@@ -256,8 +256,8 @@ impl Settler {
         if hold::is_ours(change) {
             holding::give_back(&self.cluster, change, (self.clock)()).await?;
         }
-        if outcome == Outcome::PutBack {
-            way_back::settle(&self.cluster, change, (self.clock)()).await?;
+        if outcome == Outcome::PutBack && !way_back::settle(&self.cluster, change, (self.clock)()).await? {
+            return Ok(Some(SOON));
         }
         if !status::close(&self.cluster, change, outcome, (self.clock)()).await? {
             return Ok(Some(SOON));

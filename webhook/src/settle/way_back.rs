@@ -15,11 +15,12 @@ use crate::{status, target};
 /// How many changes one write is looked through for as what it put back.
 const DEPTH: usize = 32;
 
-/// Settles the write that put `change` back, where there is one on record.
+/// Settles the write that put `change` back, where there is one on record. False where somebody else wrote to that record at the
+/// same moment, as who follows it does: then it has to be tried again, while `change` is open.
 ///
 /// # Errors
 /// Where the API server does not say, or does not take it.
-pub async fn settle(cluster: &Cluster, change: &BreakglassChange, now: DateTime<Utc>) -> Result<()> {
+pub async fn settle(cluster: &Cluster, change: &BreakglassChange, now: DateTime<Utc>) -> Result<bool> {
     let name = change.name_any();
     // Where nothing is stamped, who rejected wrote it; else it found the stamp of what it put back, or its own stamp is there.
     let target = &change.spec.target;
@@ -38,11 +39,15 @@ pub async fn settle(cluster: &Cluster, change: &BreakglassChange, now: DateTime<
     }
     for way in candidates.iter().filter(|way| way.name_any() != name) {
         let phase = way.status.as_ref().and_then(|status| status.phase);
-        if phase != Some(ChangePhase::Settled) && is_way_back(cluster, way, change).await? {
-            status::close(cluster, way, Outcome::PutBack, now).await?;
+        let is_open = phase != Some(ChangePhase::Settled);
+        if is_open
+            && is_way_back(cluster, way, change).await?
+            && !status::close(cluster, way, Outcome::PutBack, now).await?
+        {
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The changes that were made to the same part of the object before this one and are rejected, the latest first; the writes that
