@@ -120,7 +120,7 @@ async fn render(clone: &Clone, revision: &Revision, items: Vec<Item>) -> Result<
     let remote = clone.remote.as_deref().map_or(Remote::At(url), Remote::Named);
     let checkout = Checkout::open(&clone.directory, remote).await?;
     let worktree = checkout.at(branch, commit).await?;
-    let tree = Tree::open(&worktree.path)?;
+    let tree = Tree { beside: worktree.beside().to_owned(), ..Tree::open(&worktree.path)? };
     let kubectl = Kubectl::new("kubectl");
     let mut found = Vec::new();
     let mut entries: Vec<Vec<Item>> = Vec::new();
