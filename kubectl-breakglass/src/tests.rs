@@ -71,6 +71,7 @@ fn wrong_usage_exits_2_and_says_what_would_be_right() {
     check("accept --incident INC-1 --no-commit", 2, "--note");
     check("accept --incident INC-1 --no-commit --note n --push", 2, "cannot be used with");
     check("settle --watch --dry-run", 2, "cannot be used with");
+    check("settle --timeout 1m", 2, "--watch");
     check("hold", 2, "CHANGE|KIND/NAME");
     check("release", 2, "CHANGE|KIND/NAME");
     check("decide", 2, "unrecognized subcommand");

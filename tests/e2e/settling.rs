@@ -168,7 +168,7 @@ fn what_was_merged_with_a_commit_of_its_own_is_settled_by_rendering_it() {
     assert_eq!(said(&changes[0])["git"]["commit"], commit);
 
     let own = fleet.git(&["status", "--porcelain"]).unwrap();
-    let settled = in_clone(&cluster, "bob", &["settle", "--watch"]);
+    let settled = in_clone(&cluster, "bob", &["settle", "--watch", "--timeout", "3m"]);
     assert_eq!(settled.status, 0, "{settled}");
     for change in &changes {
         assert!(settled.stderr.contains(&format!("settled: {change} (InGit)")), "{settled}");

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use breakglass::api::{ChangePhase, GitPlace, Verdict};
+use breakglass::api::{ChangePhase, GitPlace, Span, Verdict};
 use clap::{Args, ValueHint};
 use serde_json::json;
 
 use crate::Exit;
+use crate::commands::install::timeout;
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::in_git::{Clone, Said, look};
@@ -45,7 +46,7 @@ const SHORT: usize = 10;
 ///
 /// Examples:
 ///   kubectl breakglass settle --repo ~/src/fleet
-///   kubectl breakglass settle --incident INC-123 --watch
+///   kubectl breakglass settle --incident INC-123 --watch --timeout 30m
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct SettleArgs {
@@ -64,6 +65,9 @@ pub struct SettleArgs {
     /// Look again until all of it is settled
     #[arg(short = 'w', long, conflicts_with = "dry_run")]
     pub watch: bool,
+    /// How long to look again; without it, until it is interrupted
+    #[arg(long, value_name = "TIME", requires = "watch", value_parser = timeout)]
+    pub timeout: Option<Span>,
     /// Say what is proven, and write nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -87,18 +91,22 @@ pub async fn settle(ctx: &mut Ctx<'_>, args: &SettleArgs) -> Result<Exit> {
     if accepted.is_empty() {
         ctx.printer.say("Nothing waits to be settled: no change is accepted and open.");
     }
+    let (begun, limit) = (Instant::now(), args.timeout.and_then(|limit| limit.delta().to_std().ok()));
+    let is_over = || limit.is_some_and(|limit| begun.elapsed() >= limit);
     let mut told = BTreeMap::new();
     let mut open = accepted;
     let left = loop {
         let left = prove(ctx, args, (open, &mut told)).await?;
-        if !args.watch || left.names().next().is_none() {
+        if !args.watch || left.names().next().is_none() || is_over() {
             break left;
         }
         let names = wait_settled(ctx, left.names().cloned().collect(), WATCH_EVERY).await?;
         open = every(ctx).await?;
         open.retain(|record| is_accepted(record) && names.contains(&record.name));
     };
-    Ok(if undecided.is_empty() && left.unproven.is_empty() { Exit::Done } else { Exit::Owed })
+    // Who does not wait for it is done where it is proven.
+    let is_left = !left.unproven.is_empty() || (args.watch && !left.waiting.is_empty());
+    Ok(if undecided.is_empty() && !is_left { Exit::Done } else { Exit::Owed })
 }
 
 /// What is open after a look, by name.
