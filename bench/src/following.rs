@@ -1,6 +1,7 @@
 //! W-15: what ten thousand open changes cost the API server while nobody writes: the requests of the webhook that follows them, by
 //! the API server's own audit log.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ pub fn following(bench: &mut Bench) -> Result<()> {
     etcd.put(crowd::changes(0..CHANGES))?;
     wait_until("the webhook to watch every kind", SEEN_WITHIN, || {
         let watches = requests(&log).map_err(|error| format!("{error:#}"))?.into_iter().filter(is_watch_of_stamps);
-        let kinds: std::collections::BTreeSet<String> = watches.map(|event| resource(&event)).collect();
+        let kinds: BTreeSet<String> = watches.map(|event| resource(&event)).collect();
         if kinds.len() >= KINDS { Ok(()) } else { Err(format!("{kinds:?}")) }
     })?;
     settle_down(&log, alone)?;

@@ -10,11 +10,10 @@ use crate::api::{
     BreakglassChange, BreakglassChangeSpec, BreakglassChangeStatus, ChangePhase, DebtRules, Hold, HoldState, Timestamp,
     Verdict,
 };
-use crate::cover::CLOCK_SKEW;
 use crate::decide::Decision;
 use crate::engine::{HOLD, Owner};
 use crate::mark;
-use crate::verdict::{Asked, due};
+use crate::verdict::{Asked, due, giver, is_now};
 use crate::write::Write;
 
 /// The field manager under which the plugin puts back what was rejected: that is never held, since Git says the same.
@@ -71,10 +70,8 @@ pub fn fill(
     now: DateTime<Utc>,
 ) -> Option<(String, Timestamp)> {
     let hold = new.hold.as_ref().filter(|_| old.hold != new.hold)?;
-    let before = old.hold.as_ref().and_then(|hold| hold.by.as_ref());
-    // Whoever writes a part of a status leaves the name of the one before them in it.
-    let named = hold.by.as_ref().filter(|by| before != Some(by));
-    Some((named.cloned().unwrap_or_else(|| user.to_owned()), Timestamp::new(now)))
+    let before = old.hold.as_ref().and_then(|hold| hold.by.clone());
+    Some((giver(&before, &hold.by, user), Timestamp::new(now)))
 }
 
 /// Why what somebody says about a hold is not taken.
@@ -90,7 +87,7 @@ pub enum HoldError {
     #[error("it is rejected: it is put back, and not held")]
     Rejected,
     /// What somebody said was removed.
-    #[error("a hold ends with status.hold.state Released, and is not taken back")]
+    #[error("what was said about a hold is not taken back. Give the object back: kubectl breakglass release")]
     TakenBack,
     /// It names somebody else.
     #[error("{giver} cannot say so as {named}. Leave status.hold.by out")]
@@ -127,8 +124,7 @@ pub fn check(asked: Asked<'_>, now: DateTime<Utc>) -> Result<(), HoldError> {
     if named != user {
         return Err(HoldError::SomebodyElse { giver: user.to_owned(), named });
     }
-    let is_now = |at: Timestamp| (now - at.instant()).abs() <= CLOCK_SKEW;
-    if hold.at.is_some_and(is_now) { Ok(()) } else { Err(HoldError::NotFilled) }
+    if is_now(hold.at, now) { Ok(()) } else { Err(HoldError::NotFilled) }
 }
 
 /// An object, or a part of one, without what holds it.

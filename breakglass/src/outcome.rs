@@ -156,6 +156,16 @@ mod tests {
     use crate::put_back::tests::change;
     use serde_json::json;
 
+    /// There is no such object, and nobody has done anything about it.
+    const NOTHING: Seen<'static> = Seen {
+        now: None,
+        applied: &|_| false,
+        rejected: &[],
+        later: Later::Nothing,
+        in_inventory: false,
+        commit_applied: false,
+    };
+
     fn object(replicas: i64, image: &str) -> Value {
         json!({"metadata": {"name": "api"}, "spec": {"replicas": replicas, "image": image}})
     }
@@ -170,14 +180,7 @@ mod tests {
     ) {
         let applies = |pointer: &str| applied.contains(&pointer);
         let now = now.as_ref().map(|(uid, now)| (*uid, now));
-        let seen = Seen {
-            now,
-            applied: &applies,
-            rejected: &[],
-            later: Later::Nothing,
-            in_inventory: true,
-            commit_applied: false,
-        };
+        let seen = Seen { now, applied: &applies, in_inventory: true, ..NOTHING };
         assert_eq!(outcome(change, verdict, &seen), expected, "{verdict:?} {now:?} {applied:?}");
     }
 
@@ -207,14 +210,7 @@ mod tests {
     #[test]
     fn an_update_of_what_a_pending_delete_took_away_is_owed() {
         let update = change("Update", object(1, "a"), object(3, "b"));
-        let seen = Seen {
-            now: None,
-            applied: &|_| false,
-            rejected: &[],
-            later: Later::TookAway,
-            in_inventory: false,
-            commit_applied: false,
-        };
+        let seen = Seen { later: Later::TookAway, ..NOTHING };
         assert_eq!(outcome(&update, None, &seen), None);
     }
 
@@ -224,25 +220,11 @@ mod tests {
         let now = object(1, "a");
         for (applied, expected) in [(false, None), (true, Some(Outcome::UndoneByEngine))] {
             let applies = |_: &str| applied;
-            let seen = Seen {
-                now: Some(("u", &now)),
-                applied: &applies,
-                rejected: &[],
-                later: Later::Wrote,
-                in_inventory: false,
-                commit_applied: false,
-            };
+            let seen = Seen { now: Some(("u", &now)), applied: &applies, later: Later::Wrote, ..NOTHING };
             assert_eq!(outcome(&update, None, &seen), expected);
         }
         let delete = change("Delete", object(1, "a"), json!(null));
-        let seen = Seen {
-            now: Some(("v", &now)),
-            applied: &|_| false,
-            rejected: &[],
-            later: Later::Wrote,
-            in_inventory: false,
-            commit_applied: false,
-        };
+        let seen = Seen { now: Some(("v", &now)), later: Later::Wrote, ..NOTHING };
         assert_eq!(outcome(&delete, None, &seen), None);
     }
 
@@ -255,14 +237,7 @@ mod tests {
         let removed = change("Update", json!({"spec": {"paused": true}}), json!({"spec": {}}));
         check(&removed, Some(Verdict::Accepted), (Some(("u", json!({"spec": {}}))), &[""]), None);
         let now = json!({"spec": {}});
-        let seen = Seen {
-            now: Some(("u", &now)),
-            applied: &|_| false,
-            rejected: &[],
-            later: Later::Nothing,
-            in_inventory: true,
-            commit_applied: true,
-        };
+        let seen = Seen { now: Some(("u", &now)), in_inventory: true, commit_applied: true, ..NOTHING };
         assert_eq!(outcome(&removed, Some(Verdict::Accepted), &seen), Some(Outcome::InGit));
     }
 
@@ -302,14 +277,7 @@ mod tests {
         // An engine that still means to apply it will make it again.
         delete.engine_owner = Some("Kustomization flux-system/prod".to_owned());
         check(&delete, accepted, (None, &[]), None);
-        let seen = Seen {
-            now: None,
-            applied: &|_| false,
-            rejected: &[],
-            later: Later::TookAway,
-            in_inventory: false,
-            commit_applied: false,
-        };
+        let seen = Seen { later: Later::TookAway, ..NOTHING };
         assert_eq!(outcome(&delete, accepted, &seen), Some(Outcome::InGit));
     }
 

@@ -38,10 +38,18 @@ pub fn fill(
     if said(old) == said(new) {
         return None;
     }
-    // Whoever writes a part of a status leaves the name of the one before them in it.
-    let named = new.by.as_ref().filter(|by| old.by.as_ref() != Some(by));
-    let by = named.cloned().unwrap_or_else(|| user.to_owned());
-    Some(Filled { phase: phase(verdict), by, at: Timestamp::new(now) })
+    Some(Filled { phase: phase(verdict), by: giver(&old.by, &new.by, user), at: Timestamp::new(now) })
+}
+
+/// Who says what is about to be stored: the authenticated user, unless the client names somebody, to be refused. Whoever writes a
+/// part of a status leaves the name of the one before them in it.
+pub(crate) fn giver(old: &Option<String>, new: &Option<String>, user: &str) -> String {
+    new.clone().filter(|_| old != new).unwrap_or_else(|| user.to_owned())
+}
+
+/// Whether a time is the webhook's own, of this moment.
+pub(crate) fn is_now(at: Option<Timestamp>, now: DateTime<Utc>) -> bool {
+    at.is_some_and(|at| (now - at.instant()).abs() <= CLOCK_SKEW)
 }
 
 /// The part of a status that is decided. Where in Git it stands is found: whoever finds it elsewhere, after a merge with a commit
@@ -154,8 +162,7 @@ pub fn check(asked: Asked<'_>, debt: &DebtRules, now: DateTime<Utc>) -> Result<(
     if debt.decided_by == DecidedBy::AnotherPerson && user == change.user {
         return Err(VerdictError::AnotherPerson(user.to_owned()));
     }
-    let is_now = |at: Timestamp| (now - at.instant()).abs() <= CLOCK_SKEW;
-    if new.phase != Some(phase(verdict)) || said(old) == said(new) || !new.at.is_some_and(is_now) {
+    if new.phase != Some(phase(verdict)) || said(old) == said(new) || !is_now(new.at, now) {
         return Err(VerdictError::NotFilled);
     }
     match verdict {

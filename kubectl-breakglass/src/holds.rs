@@ -91,8 +91,11 @@ fn by_record(records: &[Record]) -> Vec<Held> {
     objects.into_values().collect()
 }
 
-/// Whether the object is there, and held.
-async fn is_held(cluster: &Connection, target: &Target) -> std::result::Result<bool, String> {
+/// Whether the object is there, and held. Only its metadata is asked for.
+///
+/// # Errors
+/// Why it cannot be told, in a sentence.
+pub async fn is_held(cluster: &Connection, target: &Target) -> std::result::Result<bool, String> {
     let api = api(cluster, target);
     match cluster.patiently(|| api.get_metadata_opt(&target.name)).await {
         Some(Ok(found)) => Ok(found.is_some_and(|found| {

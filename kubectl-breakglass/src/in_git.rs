@@ -1,9 +1,10 @@
 //! Whether Git says what was accepted, at the very commit that the engine applies: rendered, and compared.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 use breakglass::api::GitPlace;
+use breakglass::engine;
 use breakglass::record::without_notes;
 
 use crate::checkout::{Checkout, Remote};
@@ -18,15 +19,6 @@ use crate::source::render::Kubectl;
 use crate::source::tree::Tree;
 use crate::source::{Refusal, Stop, Wanted, says};
 use crate::want::{object_of, want};
-
-/// Where the clone of the repository is.
-#[derive(Clone, Debug)]
-pub struct Clone {
-    /// A directory in it.
-    pub directory: PathBuf,
-    /// The remote that the engine follows, where its URL does not say so.
-    pub remote: Option<String>,
-}
 
 /// What Git says of a change.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,11 +54,12 @@ struct Item {
 /// The commit of a repository that is rendered.
 type Revision = (String, String, String);
 
-/// What Git says of each of these changes.
+/// What Git says of each of these changes, by a clone of the repository: a directory in it, and the remote that the engine follows,
+/// where its URL does not say so.
 ///
 /// # Errors
-/// When the cluster does not answer, or `clone` is none of the repository that the engine follows.
-pub async fn look(ctx: &Ctx<'_>, clone: &Clone, records: Vec<Record>) -> Result<Vec<(Record, Said)>> {
+/// When the cluster does not answer, or the clone is none of the repository that the engine follows.
+pub async fn look(ctx: &Ctx<'_>, clone: (&Path, Option<&str>), records: Vec<Record>) -> Result<Vec<(Record, Said)>> {
     let mut found = Vec::new();
     let mut revisions: BTreeMap<Revision, Vec<Item>> = BTreeMap::new();
     for records in by_object(records) {
@@ -91,8 +84,7 @@ async fn item(ctx: &Ctx<'_>, records: &[Record]) -> Result<std::result::Result<(
     let Some(applied) = origin(cluster, target, now.object().or(before.as_ref())).await?.applied_by else {
         return Ok(Err(lacks("no Kustomization of Flux applies it")));
     };
-    let commit = applied.revision.as_deref().and_then(|revision| revision.rsplit_once(':')).map(|(_, commit)| commit);
-    let Some(commit) = commit.map(str::to_owned) else {
+    let Some(commit) = applied.revision.as_deref().and_then(engine::commit).map(str::to_owned) else {
         return Ok(Err(lacks(&format!("{applied} has applied nothing yet"))));
     };
     let destination = match of_kustomization(&applied, repository(cluster, &applied.source).await?) {
@@ -115,10 +107,13 @@ fn lacks(why: &str) -> Said {
 }
 
 /// Renders one commit, and compares.
-async fn render(clone: &Clone, revision: &Revision, items: Vec<Item>) -> Result<Vec<(Record, Said)>> {
+async fn render(
+    (directory, remote): (&Path, Option<&str>),
+    revision: &Revision,
+    items: Vec<Item>,
+) -> Result<Vec<(Record, Said)>> {
     let (url, branch, commit) = revision;
-    let remote = clone.remote.as_deref().map_or(Remote::At(url), Remote::Named);
-    let checkout = Checkout::open(&clone.directory, remote).await?;
+    let checkout = Checkout::open(directory, Remote::of(remote, url)).await?;
     let worktree = checkout.at(branch, commit).await?;
     let tree = Tree { beside: worktree.beside().to_owned(), ..Tree::open(&worktree.path)? };
     let kubectl = Kubectl::new("kubectl");

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use breakglass::api::{Span, Target};
-use breakglass::engine::{Owner, inventory};
+use breakglass::engine::{self, Owner, inventory};
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
@@ -32,8 +32,7 @@ impl Kustomization {
 
     /// The commit that it applied last; `None` before it has applied any, or where its source is none of Git.
     pub fn commit(&self) -> Option<&str> {
-        let revision = self.0.pointer("/status/lastAppliedRevision")?.as_str()?;
-        revision.rsplit_once(':').map(|(_, commit)| commit)
+        engine::commit(self.0.pointer("/status/lastAppliedRevision")?.as_str()?)
     }
 
     /// Whether it means to apply this object.

@@ -20,6 +20,11 @@ pub(super) const MANAGERS: [&str; 2] = ["kustomize-controller", "helm-controller
 /// apply behavior of resources"; e2e `hold` would notice).
 pub(super) const HOLD: (&str, &str) = ("kustomize.toolkit.fluxcd.io/reconcile", "disabled");
 
+/// The commit in a revision, as `main@sha1:…` (fluxcd/source-controller docs/spec/v1/gitrepositories.md, "Artifact").
+pub(super) fn commit(revision: &str) -> Option<&str> {
+    revision.rsplit_once(':').map(|(_, commit)| commit)
+}
+
 /// Flux labels what it applies with the object it comes from (fluxcd/pkg ssa/manager.go SetOwnerLabels; helm-controller
 /// internal/postrender/common_renderer.go).
 pub(super) fn owner(labels: &BTreeMap<String, String>) -> Option<Owner> {

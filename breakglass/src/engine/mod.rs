@@ -40,6 +40,11 @@ impl Engine {
 /// The annotation, and its value, with which an engine leaves one object as it is. Argo CD has none.
 pub const HOLD: (&str, &str) = flux::HOLD;
 
+/// The commit in a revision, as an engine says what it has applied; `None` where it names none.
+pub fn commit(revision: &str) -> Option<&str> {
+    flux::commit(revision)
+}
+
 /// The objects that tell an engine what to apply: a group, and the plurals in it; all of them where none is named.
 ///
 /// Whoever writes one of these deploys, wherever it lives.

@@ -40,6 +40,13 @@ pub enum Remote<'a> {
     Named(&'a str),
 }
 
+impl<'a> Remote<'a> {
+    /// The one that somebody names; where nobody does, the one at this URL.
+    pub fn of(named: Option<&'a str>, url: &'a str) -> Self {
+        named.map_or(Self::At(url), Self::Named)
+    }
+}
+
 /// Which branches a commit is between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Branches<'a> {
@@ -220,6 +227,13 @@ struct Start {
     followed: String,
     /// What the branch is in this clone, where it has it.
     local: Option<String>,
+}
+
+/// As much of a commit's name as people read.
+pub fn short(commit: &str) -> &str {
+    /// Its letters.
+    const LETTERS: usize = 10;
+    commit.get(..LETTERS).unwrap_or(commit)
 }
 
 /// The full name of a branch; it never begins with a dash.

@@ -1,11 +1,10 @@
 //! `hold`: an engine is kept from undoing a change, until Git says it or a decision is due.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use breakglass::api::{BreakglassChangeStatus, HoldState, Target};
+use breakglass::api::{HoldState, Target, Timestamp};
 use breakglass::engine::Owner;
-use breakglass::hold::{end, is_held};
+use breakglass::hold::end;
 use breakglass::rules::Rules;
 use clap::Args;
 use serde_json::{Value, json};
@@ -13,9 +12,11 @@ use serde_json::{Value, json};
 use crate::Exit;
 use crate::ctx::Ctx;
 use crate::error::{CommandError, Result};
+use crate::holds::is_held;
 use crate::in_force::policy_in_force;
 use crate::ledger::Record;
 use crate::live::{nothing_there, whole};
+use crate::origin::claim;
 use crate::pick::{Selection, by_object, select};
 use crate::tokens::Really;
 use crate::verdicts::{OnRefusal, give};
@@ -83,7 +84,7 @@ pub async fn hold(ctx: &mut Ctx<'_>, args: &HoldArgs) -> Result<Exit> {
 struct Holdable {
     target: Target,
     owner: Owner,
-    until: String,
+    until: Timestamp,
 }
 
 /// The object of these changes, where an engine can be kept from it.
@@ -92,35 +93,27 @@ async fn holdable(ctx: &Ctx<'_>, rules: &Rules, records: &[Record]) -> Result<Op
     let target = &last.change.spec.target;
     let place = target.place();
     let object = whole(&ctx.cluster, target).await?.ok_or_else(|| nothing_there(target))?;
-    let map = |name: &str| map(&object, name);
-    let Some(owner) = Owner::of(&map("labels"), &map("annotations")) else {
+    let Some(owner) = claim(&object) else {
         return Err(CommandError::failed(format!("no engine applies {place}, so none undoes what was done to it")));
     };
     if !owner.can_be_held() {
         let message = format!("{owner} applies {place}, and cannot be kept from one object alone");
         return Err(CommandError::failed(message).hint(format!("kubectl breakglass trace {}", last.name)));
     }
-    let ends = records.iter().map(|record| ending(rules, record)).max();
-    let until = ends.unwrap_or_else(|| ctx.now());
-    if until <= ctx.now() {
+    let until = records.iter().map(|record| ending(rules, record)).fold(ending(rules, last), Timestamp::max);
+    if until.instant() <= ctx.now() {
         let message = format!("{place}: a decision is due already, so it would be given back at once");
         let later = format!("kubectl breakglass defer {} --until 3d --reason \"…\"", last.name);
         return Err(CommandError::failed(message).hint(later));
     }
-    let until = breakglass::api::Timestamp::new(until).to_string();
     Ok(Some(Holdable { target: target.clone(), owner, until }))
 }
 
 /// When a hold of this change ends at the latest.
-fn ending(rules: &Rules, record: &Record) -> chrono::DateTime<chrono::Utc> {
+fn ending(rules: &Rules, record: &Record) -> Timestamp {
     let spec = &record.change.spec;
-    let status: BreakglassChangeStatus = record.change.status.clone().unwrap_or_default();
-    end(spec, &status, &rules.environment_of_record(&spec.environment).debt).instant()
-}
-
-fn map(object: &Value, name: &str) -> BTreeMap<String, String> {
-    let found = object.pointer(&format!("/metadata/{name}")).cloned();
-    found.and_then(|found| serde_json::from_value(found).ok()).unwrap_or_default()
+    let status = record.change.status.clone().unwrap_or_default();
+    end(spec, &status, &rules.environment_of_record(&spec.environment).debt)
 }
 
 /// The status that says it. Who says so and when is the webhook's to fill in.
@@ -141,8 +134,7 @@ pub(super) enum Wanted {
 pub(super) async fn wait(ctx: &Ctx<'_>, target: &Target, wanted: Wanted) -> Result<bool> {
     let begun = Instant::now();
     while begun.elapsed() < DONE_WITHIN {
-        let object = whole(&ctx.cluster, target).await?;
-        let held = object.is_some_and(|object| is_held(&map(&object, "annotations")));
+        let held = is_held(&ctx.cluster, target).await.map_err(CommandError::failed)?;
         if held == (wanted == Wanted::Held) {
             return Ok(true);
         }

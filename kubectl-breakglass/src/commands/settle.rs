@@ -9,10 +9,11 @@ use clap::{Args, ValueHint};
 use serde_json::json;
 
 use crate::Exit;
+use crate::checkout::short;
 use crate::commands::install::timeout;
 use crate::ctx::Ctx;
 use crate::error::Result;
-use crate::in_git::{Clone, Said, look};
+use crate::in_git::{Said, look};
 use crate::ledger::{Record, is_owed};
 use crate::pick::{Named, every, oldest_first, pick};
 use crate::print::table::printable;
@@ -26,9 +27,6 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(20);
 
 /// How often it is looked again: a merge and an engine take minutes, and each look renders.
 const WATCH_EVERY: Duration = Duration::from_secs(15);
-
-/// How much of a commit's name people read.
-const SHORT: usize = 10;
 
 /// Prove that Git says what was accepted, and close it
 ///
@@ -71,12 +69,6 @@ pub struct SettleArgs {
     /// Say what is proven, and write nothing
     #[arg(long)]
     pub dry_run: bool,
-}
-
-impl SettleArgs {
-    fn clone_of(&self) -> Clone {
-        Clone { directory: self.repo.clone(), remote: self.remote.clone() }
-    }
 }
 
 /// Settles.
@@ -167,7 +159,7 @@ async fn prove(
     (records, told): (Vec<Record>, &mut BTreeMap<String, Said>),
 ) -> Result<Left> {
     let (mut names, mut proven, mut unproven) = (Vec::new(), Vec::new(), Vec::new());
-    for (record, said) in look(ctx, &args.clone_of(), records).await? {
+    for (record, said) in look(ctx, (&args.repo, args.remote.as_deref()), records).await? {
         let is_news = told.insert(record.name.clone(), said.clone()).as_ref() != Some(&said);
         match said {
             Said::Yes(git) => {
@@ -196,9 +188,8 @@ async fn prove(
 
 /// The commit goes on the record; the verdict stays who gave it.
 fn given(record: Record, git: &GitPlace) -> Given {
-    let commit = git.commit.as_deref().unwrap_or_default();
-    let (branch, short) = (git.branch.as_deref().unwrap_or_default(), commit.get(..SHORT).unwrap_or(commit));
-    let sentence = format!("proven, {branch}@{short} says so");
+    let [branch, commit] = [&git.branch, &git.commit].map(|name| name.as_deref().unwrap_or_default());
+    let sentence = format!("proven, {branch}@{} says so", short(commit));
     Given { record, status: json!({"verdict": Verdict::Accepted, "git": git}), sentence }
 }
 

@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn an_engine_that_has_the_very_field_has_applied_it() {
-        let entry = |manager: &str, time: &str, fields: Value| json!({"manager": manager, "operation": "Apply", "time": time, "fieldsType": "FieldsV1", "fieldsV1": fields});
+        let entry = |manager: &str, time: &str, fields: Value| json!({"manager": manager, "operation": "Apply", "time": time, "fieldsV1": fields});
         let flux = json!({"f:spec": {"f:image": {}, "f:strategy": {}, "f:resources": {}}});
         let kubectl = json!({"f:spec": {"f:paused": {}, "f:resources": {"f:cpu": {}}}});
         let [early, late] = ["2026-11-20T10:00:00Z", "2026-11-20T12:00:00Z"];

@@ -16,6 +16,7 @@ use clap::{Args, ValueHint};
 use serde_json::{Value, json};
 
 use crate::Exit;
+use crate::checkout::short;
 use crate::ctx::Ctx;
 use crate::error::{CommandError, Result};
 use crate::ledger::Record;
@@ -194,14 +195,11 @@ async fn takeable(ctx: &mut Ctx<'_>, args: &AcceptArgs, records: Vec<Record>) ->
 }
 
 fn given(args: &AcceptArgs, record: Record, git: Option<GitPlace>) -> Given {
-    let at = git.as_ref().and_then(|git| Some(format!(", in {}", git.commit.as_ref()?.get(..SHORT)?)));
+    let at = git.as_ref().and_then(|git| Some(format!(", in {}", short(git.commit.as_ref()?))));
     let sentence = format!("accepted{}", at.unwrap_or_default());
     let status = status(args, &record, git.as_ref());
     Given { record, status, sentence }
 }
-
-/// How much of a commit's name people read.
-const SHORT: usize = 10;
 
 /// What another verdict said beside itself is over with it. The same one again keeps its note.
 fn status(args: &AcceptArgs, record: &Record, git: Option<&GitPlace>) -> Value {

@@ -169,7 +169,7 @@ async fn destination_of_file(ctx: &Ctx<'_>, args: &AcceptArgs, path: &Path) -> R
         let Ok(destination) = of_kustomization(applied, repository(&ctx.cluster, &applied.source).await?) else {
             continue;
         };
-        let remote = args.remote.as_deref().map_or(Remote::At(&destination.url), Remote::Named);
+        let remote = Remote::of(args.remote.as_deref(), &destination.url);
         if Checkout::open(&args.repo, remote).await.is_ok() {
             return Ok(destination);
         }

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 
 use breakglass::api::GitPlace;
 
+use super::AcceptArgs;
 use super::edit::{Staged, stage};
 use super::sort::Item;
 use super::words::message;
-use super::{AcceptArgs, SHORT};
 use crate::Exit;
-use crate::checkout::{Branches, Checkout, Proposal, PullRequests, Remote, Worktree};
+use crate::checkout::{Branches, Checkout, Proposal, PullRequests, Remote, Worktree, short};
 use crate::ctx::Ctx;
 use crate::destination::Destination;
 use crate::error::{CommandError, Result};
@@ -44,7 +44,7 @@ pub(super) struct Next {
 /// Has Git say what the cluster says of these objects, in one commit.
 pub(super) async fn write(ctx: &mut Ctx<'_>, args: &AcceptArgs, (incident, items): (&str, &[Item])) -> Result<Written> {
     let destination = one_destination(items)?;
-    let remote = args.remote.as_deref().map_or(Remote::At(&destination.url), Remote::Named);
+    let remote = Remote::of(args.remote.as_deref(), &destination.url);
     let checkout = Checkout::open(&args.repo, remote).await?;
     let top = checkout.top.clone();
     // Before anything is written: what cannot be opened leaves no commit behind.
@@ -128,7 +128,7 @@ async fn commit(
     let records: Vec<&Record> = staged.fresh.iter().collect();
     let commit = worktree.commit(&message(incident, &staged.kept, &records, args.note.as_deref())).await?;
     let files = worktree.files_of(&commit).await?.join(", ");
-    let (short, branch) = (commit.get(..SHORT).unwrap_or(&commit), &next.branch);
+    let (short, branch) = (short(&commit), &next.branch);
     ctx.printer.say(&format!("Committed {short} to {branch}: {}.", printable(&files)));
     Ok(commit)
 }
