@@ -44,6 +44,10 @@ const WATCH_AGAIN: Duration = Duration::from_secs(60);
 /// How much later than the time in a stamp the API server may note the very write that put it on.
 const OWN_WRITE: TimeDelta = TimeDelta::seconds(3);
 
+/// How young a stamp is whose object is looked at when it is first listed: somebody may have written to it within `OWN_WRITE`, before
+/// its kind was watched, and that does not show. A kind is learned within seconds of its first change.
+const YOUNG: TimeDelta = TimeDelta::seconds(60);
+
 /// The stamps whose objects are owed for.
 const OPEN: &str = "breakglass.dev/state in (pending,deferred,accepted)";
 
@@ -101,7 +105,7 @@ impl Watched {
             && last_written(object).is_none_or(|last| now - last >= OWN_WRITE);
         // What is held has an end that nobody writes to it.
         let held = hold::is_held(object.annotations());
-        if !is_same && (is_new == IsNew::News || held || is_written_since(object)) {
+        if !is_same && (is_new == IsNew::News || held || is_young(object, now) || is_written_since(object)) {
             self.notice(change);
         }
     }
@@ -136,10 +140,19 @@ fn last_written(object: &PartialObjectMeta<DynamicObject>) -> Option<DateTime<Ut
     times.max().and_then(|second| DateTime::from_timestamp(second, 0))
 }
 
+/// When its stamp was put on an object, if that can be read.
+fn stamped(object: &PartialObjectMeta<DynamicObject>) -> Option<DateTime<Utc>> {
+    object.annotations().get(stamp::TIME)?.parse::<Timestamp>().ok().map(Timestamp::instant)
+}
+
+/// Whether an object was stamped a moment ago.
+fn is_young(object: &PartialObjectMeta<DynamicObject>, now: DateTime<Utc>) -> bool {
+    stamped(object).is_some_and(|stamped| now - stamped < YOUNG)
+}
+
 /// Whether somebody, or an engine, has written to an object since its stamp was put on.
 fn is_written_since(object: &PartialObjectMeta<DynamicObject>) -> bool {
-    let stamped = object.annotations().get(stamp::TIME).and_then(|time| time.parse::<Timestamp>().ok());
-    let Some(stamped) = stamped.map(Timestamp::instant) else { return true };
+    let Some(stamped) = stamped(object) else { return true };
     object.managed_fields().iter().any(|entry| {
         let manager = entry.manager.as_deref().unwrap_or_default();
         let time = entry.time.as_ref().and_then(|time| DateTime::<Utc>::from_timestamp(time.0.as_second(), 0));
@@ -366,5 +379,16 @@ mod tests {
         watched.put(&kind, &object("u", "c", json!([field("kustomize-controller", "12:00:11", None)])), at("12:00:11"));
         assert!(watched.take_due().is_empty() && watched.due.contains_key("c"));
         assert_eq!(watched.shown(), ["c"]);
+    }
+
+    #[test]
+    fn what_was_stamped_a_moment_ago_is_looked_at_when_it_is_listed() {
+        let kind = ("v1".to_owned(), "configmaps".to_owned());
+        for (now, expected) in [("12:00:59", &["c"][..]), ("12:01:00", &[])] {
+            let mut watched = Watched::default();
+            let listed = (IsNew::Listed, format!("2026-11-20T{now}Z").parse().unwrap());
+            watched.put(&kind, &object("u", "c", json!([field("kubectl-patch", "12:00:00", None)])), listed);
+            assert_eq!(watched.take_due(), expected, "{now}");
+        }
     }
 }
